@@ -1,0 +1,263 @@
+"""The base of every part: a LightningModule that round-trips through a JSON config."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from lightning import LightningModule
+from torch import nn
+
+from ct_vlm.errors import CheckpointError, ConfigError
+from ct_vlm.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+_CONFIG_KEYS = {"class_path", "init_args"}
+_COMPONENT_ARGUMENT = object()
+
+
+class Component(LightningModule):
+    """Base of every encoder, connector, decoder, head and task.
+
+    A component is a plain ``nn.Module`` to whoever calls it in bare PyTorch: no trainer, no
+    ``self.log`` and no optimizer are needed. The base adds a JSON config (recorded from the
+    constructor's arguments), ``save_pretrained`` / ``from_pretrained`` with safetensors, and use
+    inside a parent LightningModule that owns optimizer and logging.
+
+    Constructor arguments must be JSON values, objects with ``to_config``, or other components
+    (alone, in a list or in a dict). **A component argument is stored under the attribute of the
+    same name**; the config reads it there, so a part that was swapped later is saved as it is.
+
+    Example:
+        >>> import torch
+        >>> from ct_vlm.component import Component
+        >>> class Scale(Component):
+        ...     def __init__(self, dim: int, init: float = 1.0) -> None:
+        ...         super().__init__()
+        ...         self.weight = torch.nn.Parameter(torch.full((dim,), init))
+        >>> Scale(4, init=0.5).to_config()["init_args"]
+        {'dim': 4, 'init': 0.5}
+    """
+
+    _init_args: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Record the arguments of every subclass constructor."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+
+    def to_config(self) -> dict[str, Any]:
+        """Return ``{"class_path": ..., "init_args": {...}}`` with JSON values only.
+
+        Raises:
+            ConfigError: If an argument is neither JSON, a component nor has ``to_config``.
+        """
+        args = getattr(self, "_init_args", {})
+        values = {
+            name: _to_json(getattr(self, name) if value is _COMPONENT_ARGUMENT else value, f"{type(self).__name__}.{name}")
+            for name, value in args.items()
+        }
+        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": values}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build a component from what :meth:`to_config` returned.
+
+        Args:
+            config: ``class_path`` and ``init_args``; nested configs are built first.
+
+        Raises:
+            ConfigError: If the class cannot be found, is no subclass of this class, or refuses
+                the arguments.
+        """
+        component = build_from_config(config)
+        if not isinstance(component, cls):
+            cause = f"Expected a config of `{cls.__name__}`, but got `{config.get('class_path')}`."
+            raise ConfigError(cause, "Call `from_config` on the class that the config names, or on `Component`.")
+        return component
+
+    def save_pretrained(self, directory: str | Path) -> Path:
+        """Write ``config.json`` and ``model.safetensors`` into a directory, atomically.
+
+        Args:
+            directory: Where to write; made if absent.
+
+        Returns:
+            The directory.
+        """
+        from safetensors.torch import save_model
+
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_config(), indent=2, allow_nan=False)
+        with atomic_path(folder / WEIGHTS_NAME) as temporary:
+            save_model(self, str(temporary))
+        with atomic_path(folder / CONFIG_NAME) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> Self:
+        """Rebuild a component from a directory or a hub id; every key must match.
+
+        Args:
+            source: Directory written by :meth:`save_pretrained`, or a Hugging Face hub id.
+
+        Raises:
+            CheckpointError: If files are absent or unreadable, or keys are missing or unexpected.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_model
+
+        folder = _resolve_source(source)
+        try:
+            config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            cause = f"Cannot read `{folder / CONFIG_NAME}`: {error}."
+            raise CheckpointError(cause, "Pass a directory written by `save_pretrained`.") from error
+        component = cls.from_config(config)
+        try:
+            load_model(component, str(folder / WEIGHTS_NAME), strict=True)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            cause = f"`{folder / WEIGHTS_NAME}` does not fit the model that its config describes: {error}"
+            raise CheckpointError(cause, "Save config and weights from one model, in one call.") from error
+        return component
+
+    def freeze(self) -> None:
+        """Stop training every parameter (``requires_grad`` off) and switch to eval mode."""
+        self.requires_grad_(False)
+        self.eval()
+
+
+def build_from_config(config: Mapping[str, Any]) -> Any:
+    """Build the object that a ``class_path`` / ``init_args`` config names.
+
+    Only classes that offer ``from_config`` or derive from :class:`Component` are built.
+
+    Args:
+        config: Exactly the keys ``class_path`` and (optionally) ``init_args``.
+
+    Raises:
+        ConfigError: If the class cannot be found or built from these arguments.
+    """
+    if not isinstance(config.get("class_path"), str) or not set(config) <= _CONFIG_KEYS:
+        cause = f"Expected a config with the keys `class_path` and `init_args`, but got {sorted(config)}."
+        raise ConfigError(cause, "Use the output of `to_config`.")
+    target = import_object(config["class_path"])
+    if not (isinstance(target, type) and (issubclass(target, Component) or hasattr(target, "from_config"))):
+        cause = f"`{config['class_path']}` is not a component."
+        raise ConfigError(cause, "Derive the class from `ct_vlm.component.Component`.")
+    args = {name: _from_json(value) for name, value in (config.get("init_args") or {}).items()}
+    if not issubclass(target, Component):
+        return target.from_config(args)
+    try:
+        inspect.signature(target).bind(**args)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(target).parameters)
+        cause = f"`{target.__name__}` does not accept this config: {error}."
+        raise ConfigError(cause, f"Its arguments are: {known}.") from error
+    return target(**args)
+
+
+def import_object(path: str) -> Any:
+    """Import ``package.module.Name``.
+
+    Raises:
+        ConfigError: If the module or the name does not exist.
+    """
+    module_name, _, name = path.rpartition(".")
+    try:
+        return functools.reduce(getattr, [name], importlib.import_module(module_name))
+    except (ImportError, AttributeError, ValueError) as error:
+        cause = f"Cannot import `{path}`: {error}."
+        raise ConfigError(cause, "Install or import the package that defines it first.") from error
+
+
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a constructor so that the outermost call stores its bound arguments."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapper(self: Component, *args: Any, **kwargs: Any) -> None:
+        if "_init_args" not in self.__dict__:
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            object.__setattr__(self, "_init_args", _flatten_arguments(signature, bound.arguments))
+        init(self, *args, **kwargs)
+
+    return wrapper
+
+
+def _flatten_arguments(signature: inspect.Signature, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop ``self``, merge ``**kwargs`` and keep no second reference to a component."""
+    flat: dict[str, Any] = {}
+    for position, (name, parameter) in enumerate(signature.parameters.items()):
+        if position == 0 or name not in arguments:
+            continue
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            flat.update(arguments[name])
+        else:
+            flat[name] = _COMPONENT_ARGUMENT if _holds_component(arguments[name]) else arguments[name]
+    return flat
+
+
+def _holds_component(value: Any) -> bool:
+    """Tell whether a value is a component or a non-empty container of components."""
+    if isinstance(value, dict | nn.ModuleDict):
+        value = list(value.values())
+    if isinstance(value, list | tuple | nn.ModuleList):
+        return len(value) > 0 and all(isinstance(item, Component) for item in value)
+    return isinstance(value, Component)
+
+
+def _to_json(value: Any, where: str) -> Any:
+    """Turn an argument into JSON values."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "to_config"):
+        return value.to_config()
+    if isinstance(value, dict | nn.ModuleDict):
+        return {str(key): _to_json(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple | nn.ModuleList):
+        return [_to_json(item, f"{where}[{index}]") for index, item in enumerate(cast("list[Any]", value))]
+    cause = f"`{where}` is a {type(value).__name__}, which a JSON config cannot hold."
+    raise ConfigError(cause, "Pass numbers, strings, lists, dicts, components or objects with `to_config`.")
+
+
+def _from_json(value: Any) -> Any:
+    """Build nested configs inside JSON values."""
+    if isinstance(value, dict):
+        if "class_path" in value and set(value) <= _CONFIG_KEYS:
+            return build_from_config(value)
+        return {key: _from_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    return value
+
+
+def _resolve_source(source: str | Path) -> Path:
+    """Return a local directory, fetching a hub id if no such directory exists."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if isinstance(source, Path) or source.count("/") != 1 or source.startswith((".", "/", "~")):
+        cause = f"No directory `{source}`."
+        raise CheckpointError(cause, "Pass a directory written by `save_pretrained`, or a hub id `owner/name`.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME]))
+    except Exception as error:
+        cause = f"No directory `{source}`, and the hub gave no such model: {error}."
+        raise CheckpointError(cause, "Check the path or the hub id and the network.") from error

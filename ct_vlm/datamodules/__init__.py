@@ -1,0 +1,1 @@
+"""LightningDataModules over the datasets."""

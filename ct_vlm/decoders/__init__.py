@@ -1,0 +1,1 @@
+"""Language decoders that read visual context and write text."""

@@ -1,0 +1,1 @@
+"""Encoders that turn a volume into multi-level features."""

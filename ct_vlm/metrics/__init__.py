@@ -1,0 +1,1 @@
+"""Report and label metrics as torchmetrics classes with functional twins."""

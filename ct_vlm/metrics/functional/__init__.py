@@ -1,0 +1,1 @@
+"""Functional twins of the metric classes."""

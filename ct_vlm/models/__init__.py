@@ -1,0 +1,1 @@
+"""The published systems as builder functions, and the models they build."""

@@ -1,0 +1,1 @@
+"""Connectors, visual projectors and heads."""

@@ -1,0 +1,1 @@
+"""Pure functions and fused kernels, one folder an op."""

@@ -1,0 +1,1 @@
+"""Labels, regions, report sections and prompts."""

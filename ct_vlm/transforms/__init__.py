@@ -1,0 +1,1 @@
+"""Volumes: reading, HU checks, orientation, resampling, windows and presets."""
