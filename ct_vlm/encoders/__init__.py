@@ -1,1 +1,8 @@
 """Encoders that turn a volume into multi-level features."""
+
+from __future__ import annotations
+
+from ct_vlm.encoders.base import Encoder
+from ct_vlm.encoders.residual_unet import ResidualUNetEncoder
+
+__all__ = ["Encoder", "ResidualUNetEncoder"]
