@@ -1,0 +1,25 @@
+"""The contract of every connector: ``Features`` in, ``VisualContext`` out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from ct_vlm.component import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ct_vlm.features import Features, VisualContext
+
+
+class Connector(Component):
+    """Base of the parts that turn encoder features into what a decoder reads.
+
+    Several connectors compose: their contexts are concatenated along the token axis by
+    :meth:`ct_vlm.features.VisualContext.concat`.
+    """
+
+    @abstractmethod
+    def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:
+        """Turn features (and, where needed, masks or spacing of the batch) into visual context."""
