@@ -63,7 +63,9 @@ class Component(LightningModule):
         """
         args = getattr(self, "_init_args", {})
         values = {
-            name: _to_json(getattr(self, name) if value is _COMPONENT_ARGUMENT else value, f"{type(self).__name__}.{name}")
+            name: _to_json(
+                getattr(self, name) if value is _COMPONENT_ARGUMENT else value, f"{type(self).__name__}.{name}"
+            )
             for name, value in args.items()
         }
         return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": values}

@@ -24,14 +24,11 @@ class Features:
         grids: Size ``(D, H, W)`` of each level's grid; its product is that level's ``N_l``.
         slice_position_mm: Position of each slice along the body axis in mm, for slice encoders.
         padding_mask: True where a slice (or token of the coarsest level) is padding.
-        extra_tokens: Tokens with no place on a grid (e.g. the finding queries of a
-            classification head).
 
     Shape:
         - levels: ``(B, N_l, C_l)`` each.
         - slice_position_mm: ``(B, D)``.
         - padding_mask: ``(B, D)``.
-        - extra_tokens: ``(B, Q, C)``.
 
     Raises:
         ShapeError: If a level's token count is not the product of its grid.
@@ -48,7 +45,6 @@ class Features:
     grids: list[tuple[int, int, int]]
     slice_position_mm: Tensor | None = None
     padding_mask: Tensor | None = None
-    extra_tokens: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that every level fits its grid."""
@@ -57,7 +53,8 @@ class Features:
             raise ShapeError(cause, "Pass `grids` with one (D, H, W) for each level.")
         for index, (tokens, (d, h, w)) in enumerate(zip(self.levels, self.grids, strict=True)):
             if tokens.ndim != 3 or tokens.shape[1] != d * h * w:
-                cause = f"Expected level {index} as (B, {d * h * w}, C) for grid {(d, h, w)}, but got {tuple(tokens.shape)}."
+                shape = tuple(tokens.shape)
+                cause = f"Expected level {index} as (B, {d * h * w}, C) for grid {(d, h, w)}, but got {shape}."
                 raise ShapeError(cause, "Flatten the (D, H, W) axes in order into one token axis.")
 
     @classmethod
@@ -73,9 +70,8 @@ class Features:
 
     def detach(self) -> Features:
         """Return the same features cut from the autograd graph."""
-        extra = None if self.extra_tokens is None else self.extra_tokens.detach()
         levels = [tokens.detach() for tokens in self.levels]
-        return Features(levels, list(self.grids), self.slice_position_mm, self.padding_mask, extra)
+        return Features(levels, list(self.grids), self.slice_position_mm, self.padding_mask)
 
 
 @dataclass
