@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import importlib
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -16,12 +18,17 @@ from ct_vlm.errors import CheckpointError, ConfigError
 from ct_vlm.files import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 _CONFIG_KEYS = {"class_path", "init_args"}
-_COMPONENT_ARGUMENT = object()
+
+
+class _Recorded(enum.Enum):
+    """What the record of arguments holds in place of a component; equal to itself after copies."""
+
+    COMPONENT = "read the attribute of the same name"
 
 
 class Component(LightningModule):
@@ -64,11 +71,18 @@ class Component(LightningModule):
         args = getattr(self, "_init_args", {})
         values = {
             name: _to_json(
-                getattr(self, name) if value is _COMPONENT_ARGUMENT else value, f"{type(self).__name__}.{name}"
+                self._attribute(name) if value is _Recorded.COMPONENT else value, f"{type(self).__name__}.{name}"
             )
             for name, value in args.items()
         }
         return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": values}
+
+    def _attribute(self, name: str) -> Any:
+        """Return the component that the constructor got as argument ``name``."""
+        if not hasattr(self, name):
+            cause = f"`{type(self).__name__}` got a component as `{name}` and has no attribute of that name."
+            raise ConfigError(cause, f"Store it in the constructor: `self.{name} = {name}`.")
+        return getattr(self, name)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -134,10 +148,10 @@ class Component(LightningModule):
             raise CheckpointError(cause, "Save config and weights from one model, in one call.") from error
         return component
 
-    def freeze(self) -> None:
+    def freeze(self) -> Self:
         """Stop training every parameter (``requires_grad`` off) and switch to eval mode."""
         self.requires_grad_(False)
-        self.eval()
+        return self.eval()
 
 
 def build_from_config(config: Mapping[str, Any]) -> Any:
@@ -151,8 +165,13 @@ def build_from_config(config: Mapping[str, Any]) -> Any:
     Raises:
         ConfigError: If the class cannot be found or built from these arguments.
     """
-    if not isinstance(config.get("class_path"), str) or not set(config) <= _CONFIG_KEYS:
-        cause = f"Expected a config with the keys `class_path` and `init_args`, but got {sorted(config)}."
+    keys = sorted(config) if isinstance(config, Mapping) else [type(config).__name__]
+    if (
+        not isinstance(config, Mapping)
+        or not isinstance(config.get("class_path"), str)
+        or not set(keys) <= _CONFIG_KEYS
+    ):
+        cause = f"Expected a config with the keys `class_path` and `init_args`, but got {keys}."
         raise ConfigError(cause, "Use the output of `to_config`.")
     target = import_object(config["class_path"])
     if not (isinstance(target, type) and (issubclass(target, Component) or hasattr(target, "from_config"))):
@@ -206,18 +225,32 @@ def _flatten_arguments(signature: inspect.Signature, arguments: Mapping[str, Any
         if position == 0 or name not in arguments:
             continue
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            flat.update(arguments[name])
+            flat.update({key: _record(value) for key, value in arguments[name].items()})
         else:
-            flat[name] = _COMPONENT_ARGUMENT if _holds_component(arguments[name]) else arguments[name]
+            flat[name] = _record(arguments[name])
     return flat
 
 
+def _record(value: Any) -> Any:
+    """Return what to keep of an argument: no component, and containers that nobody else changes."""
+    return _Recorded.COMPONENT if _holds_component(value) else _copy_containers(value)
+
+
+def _copy_containers(value: Any) -> Any:
+    """Copy nested dicts, lists and tuples, so that later changes by the caller are not recorded."""
+    if isinstance(value, dict):
+        return {key: _copy_containers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy_containers(item) for item in value]
+    return value
+
+
 def _holds_component(value: Any) -> bool:
-    """Tell whether a value is a component or a non-empty container of components."""
+    """Tell whether a value is a component or a container with one in it."""
     if isinstance(value, dict | nn.ModuleDict):
         value = list(value.values())
     if isinstance(value, list | tuple | nn.ModuleList):
-        return len(value) > 0 and all(isinstance(item, Component) for item in value)
+        return any(_holds_component(item) for item in value)
     return isinstance(value, Component)
 
 
