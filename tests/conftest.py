@@ -1,0 +1,45 @@
+"""Settings and fixtures of every test: one thread, no network, fixed seeds, outside data if present."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+# before torch or transformers is imported: workers must not fight over cores, and no test may download
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds() -> None:
+    """Seed every generator that is in use; torch and numpy only if a test has imported them."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the working tree."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real labelled scans that lie beside the working tree on some machines."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no folder {SHARED_DATA.parent.name}/{SHARED_DATA.name} with real scans beside the working tree")
+    return SHARED_DATA
