@@ -1,0 +1,112 @@
+"""Show versions, devices and optional packages; paste it into a bug report.
+
+An optional package that is absent is listed with what it is for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from ct_vlm.cli.output import say, say_json, say_table
+
+if TYPE_CHECKING:
+    import argparse
+
+REQUIRED = (
+    "torch",
+    "lightning",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "monai",
+    "torchmetrics",
+    "timm",
+    "einops",
+    "numpy",
+    "scipy",
+    "pandas",
+    "nibabel",
+    "isal",
+    "safetensors",
+    "jsonargparse",
+    "rich",
+    "matplotlib",
+)
+OPTIONAL = {
+    "flash_attn": ("flash-attn", "fused attention on CUDA; without it PyTorch's own attention runs (extra `flash`)"),
+    "triton": ("triton", "fused kernels on CUDA; comes with CUDA builds of torch"),
+    "pycocoevalcap": ("pycocoevalcap", "the reference BLEU our own is tested against (extra `metrics`)"),
+    "tensorboard": ("tensorboard", "TensorBoard logs; without it Lightning logs to CSV"),
+}
+"""Import name to distribution name and purpose."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``ct-vlm env``."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the environment."""
+    found = collect()
+    if args.json:
+        say_json(found)
+        return 0
+    for title, values in found.items():
+        say_table(title, ("name", "value"), [(name, str(value)) for name, value in values.items()])
+        say("")
+    return 0
+
+
+def collect() -> dict[str, dict[str, Any]]:
+    """Return system, devices, required and optional packages.
+
+    Example:
+        >>> sorted(collect())
+        ['devices', 'optional packages', 'packages', 'system']
+    """
+    from ct_vlm import __version__
+
+    return {
+        "system": {
+            "ct_vlm": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cpu cores": os.cpu_count(),
+        },
+        "devices": _devices(),
+        "packages": {name: version(name) or "MISSING: reinstall ct_vlm" for name in REQUIRED},
+        "optional packages": {name: _optional(name) for name in OPTIONAL},
+    }
+
+
+def version(distribution: str) -> str | None:
+    """Return the installed version of a distribution, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> dict[str, Any]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else []
+    return {
+        "torch CUDA build": torch.version.cuda or "none (CPU build)",
+        "CUDA devices": names or "none visible",
+        "MPS": "available" if torch.backends.mps.is_available() else "not available",
+        "torch threads": torch.get_num_threads(),
+    }
+
+
+def _optional(name: str) -> str:
+    distribution, purpose = OPTIONAL[name]
+    if importlib.util.find_spec(name) is None:
+        return f"absent: {purpose}"
+    return version(distribution) or "present, version unknown"

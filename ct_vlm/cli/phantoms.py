@@ -1,0 +1,58 @@
+"""Write synthetic chest CTs with masks and reports, laid out like CT-RATE.
+
+The same seed gives the same files in every process. `--defects` adds the flaws of the public
+release: raw v1 values beside v2 HU twins, missing spacing, broken affines, empty masks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ct_vlm.cli.output import say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``ct-vlm phantoms``."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write the tree into")
+    parser.add_argument("--count", type=positive, default=100, metavar="N", help="number of scans (default 100)")
+    parser.add_argument("--layout", choices=("ct_rate",), default="ct_rate", help="folder layout (default ct_rate)")
+    parser.add_argument(
+        "--shape",
+        type=positive,
+        nargs=3,
+        default=(64, 64, 64),
+        metavar=("D", "H", "W"),
+        help="voxels (default 64 64 64)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the whole tree (default 0)")
+    parser.add_argument("--defects", action="store_true", help="include the public release's known flaws")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default 0: this one)")
+
+
+def positive(text: str) -> int:
+    """Parse an integer of at least 1.
+
+    Raises:
+        ArgumentTypeError: If it is no integer or smaller.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"expected an integer of at least 1, but got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the phantoms and say where they are."""
+    from ct_vlm.phantoms import write_ct_rate
+
+    write_ct_rate(
+        args.out,
+        args.count,
+        shape=tuple(args.shape),
+        seed=args.seed,
+        defects=args.defects,
+        workers=args.workers,
+    )
+    say(f"{args.count} phantoms in {args.out}")
+    return 0
