@@ -1,0 +1,232 @@
+"""Stored values to Hounsfield units, and the guard that refuses values that are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from ct_vlm.errors import ConfigError, HUError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ct_vlm.transforms.metadata import ScanMetadata
+
+HUSource = Literal["auto", "fixed", "csv", "header", "none"]
+AIR_HU = -1024
+"""The lowest value of a CT scale; padding below it is set to this."""
+_SAMPLES = 2_000_000
+_PADDING_HU = -1200  # noise of air stays above; scanners' padding values lie below
+_RAW_SOFT_TISSUE = (900, 1200)  # soft tissue before the usual intercept of -1024 is added
+
+
+def resolve_hu_source(path: str | Path, hu_source: str, metadata: ScanMetadata | None) -> str:
+    """Turn ``auto`` into the rule that a path and its metadata call for.
+
+    Files under ``*_fixed`` (CT-RATE v2) and ``*_preprocessed`` (RadGenome-ChestCT) hold HU already.
+    Other files take the metadata row if there is one (CT-RATE v1, whose headers are wrong), and
+    else the header.
+
+    Args:
+        path: The volume.
+        hu_source: ``auto``, ``fixed``, ``csv``, ``header`` or ``none``.
+        metadata: The volume's row, if known.
+
+    Raises:
+        ConfigError: If the rule is unknown.
+        HUError: If ``csv`` is asked for and no slope and intercept are known.
+
+    Example:
+        >>> from ct_vlm.transforms.hu import resolve_hu_source
+        >>> resolve_hu_source("dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz", "auto", None)
+        'fixed'
+    """
+    if hu_source not in get_args(HUSource):
+        cause = f"Expected `hu_source` to be one of {', '.join(get_args(HUSource))}, but got {hu_source!r}."
+        raise ConfigError(cause, "Use 'auto' unless the file lies outside the published folders.")
+    folders = PurePath(path).parts[:-1]
+    if hu_source == "auto" and any(part.endswith(("_fixed", "_preprocessed")) for part in folders):
+        return "fixed"
+    has_rescale = metadata is not None and metadata.slope is not None and metadata.intercept is not None
+    if hu_source == "auto":
+        return "csv" if has_rescale else "header"
+    if hu_source == "csv" and not has_rescale:
+        cause = f"No RescaleSlope and RescaleIntercept are known for `{path}`."
+        raise HUError(cause, "Pass `metadata=` with the table that lists this volume, or another `hu_source`.")
+    return hu_source
+
+
+def to_hu(
+    stored: NDArray[Any], slope: float, intercept: float, path: object
+) -> tuple[NDArray[np.int16], tuple[str, ...]]:
+    """Rescale stored values to int16 HU, slice by slice.
+
+    Values are rounded to the nearest HU and held to the int16 range. An int16 array that needs no
+    rescale is returned as it is.
+
+    Args:
+        stored: Values as stored, ``(x, y, z)``.
+        slope: Factor.
+        intercept: HU added after the factor.
+        path: Named in errors.
+
+    Returns:
+        HU in the same axis order, and what had to be changed.
+
+    Raises:
+        HUError: If a value is NaN or infinite.
+    """
+    if stored.dtype == np.int16 and slope == 1 and intercept == 0:
+        return stored, ()
+    hu = np.empty(stored.T.shape, dtype=np.int16)
+    clipped = missing = 0
+    for source, target in zip(stored.T, hu, strict=True):  # z is the slowest axis of the file
+        values = source.astype(np.float64)
+        values *= slope
+        values += intercept
+        np.rint(values, out=values)
+        missing += int((~np.isfinite(values)).sum())
+        clipped += int(((values < -32768) | (values > 32767)).sum())
+        np.clip(np.nan_to_num(values, copy=False), -32768, 32767, out=values)
+        target[...] = values
+    if missing:
+        amount = "all" if missing == hu.size else f"{missing:,} of {hu.size:,}"
+        cause = f"`{path}` holds NaN or infinite values: {amount} voxels."
+        raise HUError(cause, "Export the scan again; ct_vlm does not invent voxels.")
+    repairs = (f"held {clipped:,} values to the int16 range",) if clipped else ()
+    return hu.T, repairs
+
+
+@dataclass(frozen=True)
+class HUStatistics:
+    """What the guard looks at, with padding left out of all but ``minimum`` and ``low_share``.
+
+    Args:
+        minimum: Lowest value, padding included.
+        maximum: Highest value.
+        low_share: Share of voxels below every tissue and below air's noise, padding included.
+        p1: 1st percentile of what is not padding.
+        p50: Median of what is not padding.
+        p95: 95th percentile of what is not padding.
+        raw_share: Share where soft tissue lies before rescaling.
+    """
+
+    minimum: int
+    maximum: int
+    low_share: float
+    p1: float
+    p50: float
+    p95: float
+    raw_share: float
+
+
+def hu_statistics(array: NDArray[np.int16]) -> HUStatistics:
+    """Measure a volume for :func:`check_hu`; large volumes are sampled on a regular grid."""
+    step = max(1, round((array.size / _SAMPLES) ** (1 / 3)))
+    sample = array[::step, ::step, ::step].ravel()
+    lowest = int(sample.min())
+    padding = sample == lowest if lowest < _PADDING_HU else np.zeros(sample.shape, dtype=bool)
+    body = sample[~padding] if not padding.all() else sample
+    p1, p50, p95 = (float(v) for v in np.percentile(body, (1, 50, 95)))
+    low, high = _RAW_SOFT_TISSUE
+    return HUStatistics(
+        minimum=int(array.min()),
+        maximum=int(array.max()),
+        low_share=float((sample < _PADDING_HU).mean()),
+        p1=p1,
+        p50=p50,
+        p95=p95,
+        raw_share=float(((body >= low) & (body <= high)).mean()),
+    )
+
+
+def check_hu(array: NDArray[np.int16], path: object = "volume") -> HUStatistics:
+    """Raise unless the values look like Hounsfield units.
+
+    The guard knows the ways in which CT data goes wrong: values that were never rescaled, values
+    rescaled twice, and values scaled for a network. Scanner padding outside the field of view
+    (a single value such as -2000, -3024 or -8192) is told from a double rescale by the rest of the
+    volume: behind padding, soft tissue stays near 0 HU; a second rescale moves it to about -1000.
+
+    Args:
+        array: HU candidates.
+        path: Named in errors.
+
+    Returns:
+        The statistics that were judged.
+
+    Raises:
+        HUError: With the diagnosis and the values that led to it.
+
+    Example:
+        >>> import numpy as np
+        >>> from ct_vlm.transforms import check_hu
+        >>> body = np.array([[[-1000, -850, 40, 300]]], np.int16).repeat(8, axis=1)
+        >>> check_hu(body).minimum
+        -1000
+        >>> check_hu(body - 1024)
+        Traceback (most recent call last):
+        ...
+        ct_vlm.errors.HUError: `volume` was rescaled twice ...
+    """
+    stats = hu_statistics(array)
+    figures = (
+        f"(min {stats.minimum}, p1 {stats.p1:.0f}, median {stats.p50:.0f}, p95 {stats.p95:.0f}, max {stats.maximum})"
+    )
+    diagnosis = _diagnose(stats)
+    if diagnosis is not None:
+        cause, cure = diagnosis
+        message = f"`{path}` {cause} {figures}."
+        raise HUError(message, cure)
+    return stats
+
+
+def _diagnose(stats: HUStatistics) -> tuple[str, str] | None:
+    """Return what is wrong and what to do, or ``None``; the first rule that applies wins."""
+    rules = (
+        (stats.minimum == stats.maximum, "is constant", "Check that the file holds a scan."),
+        (
+            max(abs(stats.minimum), abs(stats.maximum)) <= 2,
+            "was normalised (HU divided by 1000, or windowed)",
+            "Use the scan before normalisation.",
+        ),
+        (
+            stats.minimum >= 0 and 250 <= stats.maximum <= 255,
+            "holds 8-bit grey values, not HU",
+            "Use the scan before windowing.",
+        ),
+        (
+            stats.low_share > 0.02 and stats.p95 < -300,
+            "was rescaled twice",
+            'Its stored values are HU already: use `hu_source="fixed"`, and apply no slope and intercept again.',
+        ),
+        (
+            stats.low_share > 0.9,
+            "holds almost nothing but padding",
+            "Check that the file holds a scan.",
+        ),
+        (
+            stats.p50 > 500 or (stats.p1 > -200 and stats.raw_share > 0.05),
+            "was not rescaled to HU",
+            "Pass `metadata=` (a row or the path of the metadata table), so that slope and intercept are applied.",
+        ),
+    )
+    return next(((cause, cure) for applies, cause, cure in rules if applies), None)
+
+
+def clip_padding(array: NDArray[np.int16]) -> tuple[NDArray[np.int16], tuple[str, ...]]:
+    """Set scanner padding below the CT scale to -1024 HU.
+
+    Args:
+        array: HU.
+
+    Returns:
+        The same array if it holds no padding, else a copy; and a sentence about it.
+    """
+    if int(array.min()) >= _PADDING_HU:
+        return array, ()
+    count = int((array < AIR_HU).sum())
+    return np.maximum(array, np.int16(AIR_HU)), (f"set {count:,} voxels below {AIR_HU} HU (padding) to {AIR_HU}",)

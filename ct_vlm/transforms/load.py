@@ -1,0 +1,172 @@
+"""One door from a NIfTI file to a canonical volume in HU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_vlm.batch import CANONICAL_AXCODES
+from ct_vlm.errors import HUError, VolumeGeometryError
+from ct_vlm.transforms import orientation as axes
+from ct_vlm.transforms.hu import check_hu, clip_padding, resolve_hu_source, to_hu
+from ct_vlm.transforms.metadata import ScanMetadata, find_metadata
+from ct_vlm.transforms.nifti import NiftiFile, read_nifti
+from ct_vlm.transforms.volume import Provenance, Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_NO_SPACING = "Pass `metadata=` with XYSpacing and ZSpacing of this volume, or exclude it."
+
+
+def load_volume(
+    path: str | Path,
+    hu_source: str = "auto",
+    *,
+    metadata: Mapping[str, Any] | str | Path | None = None,
+    axcodes: Sequence[str] = CANONICAL_AXCODES,
+    check: bool = True,
+) -> Volume:
+    """Read a CT volume as int16 HU in canonical orientation.
+
+    How stored values become HU:
+
+    ========== ===========================================================================
+    hu_source  rule
+    ========== ===========================================================================
+    ``auto``   ``fixed`` under a ``*_fixed`` or ``*_preprocessed`` folder, else ``csv`` if
+               the metadata row holds slope and intercept, else ``header``
+    ``fixed``  stored values are HU (CT-RATE v2); the metadata's rescale must not be applied
+    ``csv``    RescaleSlope, RescaleIntercept and spacing of the metadata row (CT-RATE v1,
+               whose headers are wrong; its arrays are stored x to the left, y to the back,
+               z to the head)
+    ``header`` the NIfTI header's ``scl_slope`` and ``scl_inter``
+    ``none``   stored values are HU, wherever the file lies
+    ========== ===========================================================================
+
+    Repairs (each is one sentence in ``volume.provenance.repairs``): a NaN or degenerate affine is
+    rebuilt from the voxel sizes with the directions L, P, S of CT-RATE v2; missing voxel sizes are
+    taken from the metadata; trailing axes of size one are dropped; a 2-D image becomes one slice;
+    padding below -1200 HU is set to -1024; values beyond int16 are held to its range; an oblique
+    volume takes the nearest orientation. Everything else raises.
+
+    Args:
+        path: A ``.nii`` or ``.nii.gz`` file; never modified.
+        hu_source: See above.
+        metadata: A row of the CT-RATE metadata table, or the path of that table.
+        axcodes: Directions of the result's axes; canonical ``("I", "P", "L")`` unless given.
+        check: Refuse values that are no HU (:func:`ct_vlm.transforms.check_hu`).
+
+    Returns:
+        The volume; its array is C-contiguous.
+
+    Raises:
+        VolumeReadError: If the file is no readable NIfTI volume.
+        VolumeGeometryError: If it is not 3-D or has no usable spacing or orientation.
+        HUError: If its values are no HU.
+        DatasetError: If the metadata cannot be read.
+
+    Example:
+        >>> import tempfile, pathlib, numpy as np, nibabel as nib
+        >>> from ct_vlm.transforms import load_volume
+        >>> body = np.tile(np.array([-1000, -850, 40, 300], np.int16), (4, 4, 1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "scan.nii.gz")
+        ...     nib.save(nib.Nifti1Image(body, np.diag([-1.0, -1.0, 5.0, 1.0])), file)
+        ...     volume = load_volume(file)
+        >>> volume.spacing, volume.array[:, 0, 0].tolist()
+        ((5.0, 1.0, 1.0), [300, 40, -850, -1000])
+
+    References:
+        CT-RATE v1 and v2: https://huggingface.co/datasets/ibrahimhamamci/CT-RATE
+    """
+    wanted = axes.check_axcodes(axcodes)
+    row = find_metadata(metadata, Path(path))
+    source = resolve_hu_source(path, hu_source, row)
+    file = read_nifti(path)
+    affine, repairs = _affine(file, source, row)
+    slope, intercept = _rescale(file, source, row)
+    hu, changes = to_hu(file.stored, slope, intercept, file.path)
+    if check:
+        check_hu(hu, file.path)
+    hu, padding = clip_padding(hu)
+    array, moved = axes.reorient(hu, affine, wanted)
+    provenance = Provenance(
+        path=str(file.path),
+        hu_source=source,
+        slope=slope,
+        intercept=intercept,
+        axcodes=axes.axcodes_of(affine),
+        shape=file.stored.shape,
+        repairs=(*file.repairs, *repairs, *changes, *padding),
+    )
+    return Volume(array, axes.spacing_of(moved), moved, provenance, wanted)
+
+
+def load_label_map(
+    path: str | Path, *, axcodes: Sequence[str] = CANONICAL_AXCODES
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.float64]]:
+    """Read an integer label map and bring it into the orientation of :func:`load_volume`.
+
+    Args:
+        path: A ``.nii`` or ``.nii.gz`` file of whole numbers.
+        axcodes: Directions of the result's axes.
+
+    Returns:
+        The label map ``(D, H, W)`` and its affine.
+
+    Raises:
+        VolumeReadError: If the file is no readable NIfTI volume.
+        VolumeGeometryError: If it is not 3-D or has no usable spacing.
+        HUError: If it holds values that are no whole numbers.
+    """
+    import numpy as np
+
+    file = read_nifti(path)
+    affine, _ = _affine(file, "none", None)
+    labels = file.stored
+    if labels.dtype.kind == "f":
+        whole = np.rint(labels)
+        if not np.array_equal(whole, labels):
+            cause = f"`{file.path}` holds values that are no whole numbers, so it is no label map."
+            raise HUError(cause, "Pass a label map, saved without interpolation.")
+        labels = whole.astype(np.int32)
+    return axes.reorient(labels, affine, axcodes)
+
+
+def _rescale(file: NiftiFile, source: str, row: ScanMetadata | None) -> tuple[float, float]:
+    """Return slope and intercept under a rule."""
+    if source == "csv" and row is not None and row.slope is not None and row.intercept is not None:
+        return row.slope, row.intercept
+    if source == "header":
+        return file.slope, file.intercept
+    return 1.0, 0.0
+
+
+def _affine(file: NiftiFile, source: str, row: ScanMetadata | None) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return a usable affine of the stored array and what was repaired."""
+    if source == "csv" and row is not None:
+        codes = row.axial_axcodes(file.path)
+        axes.check_spacing(row.spacing, file.path, "Exclude it: the table lists no XYSpacing or ZSpacing for it.")
+        return axes.affine_from_spacing(row.spacing, codes), ("took spacing and axes from the metadata table",)
+    repairs: list[str] = []
+    affine = file.affine
+    if axes.is_degenerate(affine):
+        spacing = file.zooms
+        if row is not None and not all(0 < s < float("inf") for s in spacing):
+            spacing = row.spacing
+            repairs.append("took spacing from the metadata table")
+        axes.check_spacing(spacing, file.path, _NO_SPACING)
+        affine = axes.affine_from_spacing(spacing)
+        repairs.append("rebuilt a NaN or degenerate affine from the voxel sizes, axes taken as L, P, S")
+    axes.check_spacing(axes.spacing_of(affine), file.path, _NO_SPACING)
+    angle = axes.oblique_degrees(affine)
+    if angle > 0.5:
+        repairs.append(f"oblique by {angle:.1f} degrees, took the nearest orientation")
+    if angle > 44:
+        cause = f"`{file.path}` lies {angle:.0f} degrees off every body axis, so its orientation is ambiguous."
+        raise VolumeGeometryError(cause, "Resample it to an axis-aligned grid first.")
+    return affine, tuple(repairs)
