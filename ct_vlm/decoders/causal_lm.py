@@ -1,0 +1,313 @@
+"""Any transformers causal LM as a decoder that reads visual tokens and injected layer states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.nn import functional as F
+
+from ct_vlm.decoders import sequence as seq
+from ct_vlm.decoders.base import Decoder, DecoderOutput
+from ct_vlm.decoders.encoding import IGNORE_INDEX, encode_batch, splice_text
+from ct_vlm.decoders.generation import evaluating, generation_config, seeded
+from ct_vlm.decoders.language_model import (
+    add_lora,
+    build_language_model,
+    config_of,
+    enable_checkpointing,
+    find_layers,
+    stop_tokens,
+)
+from ct_vlm.decoders.tokenizer import load_tokenizer, tokenizer_to_config
+from ct_vlm.decoders.validation import check_finite, check_layers, check_length, check_text, check_visual
+from ct_vlm.decoders.visual_lm import make_visual
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ct_vlm.decoders.encoding import EncodedText
+    from ct_vlm.features import VisualContext
+
+
+class CausalLMDecoder(Decoder):
+    """A transformers causal LM that reads visual tokens and injected layer states.
+
+    Visual tokens take places of their own in the sequence: where the prompt has a ``<visual>``
+    marker, else before the text. States of ``VisualContext.layer_states`` are added to the input of
+    their decoder layer at those places, once, in the pass over the prompt. The LM keeps its
+    state-dict keys (under ``lm.``), its own ``generate`` and its attention; text without visual
+    context gives what the LM alone gives.
+
+    The loss projects only the rows that predict a target onto the vocabulary.
+
+    The config that a checkpoint holds describes architecture, adapters and tokenizer completely:
+    neither the path of the model nor that of the tokenizer is needed again.
+
+    Args:
+        model: Path or hub id of a causal LM, a config dict with ``model_type`` (random weights), or
+            a ``PreTrainedModel`` (taken over, not copied).
+        tokenizer: A fast tokenizer, a path or hub id, or the dict of ``tokenizer_to_config``.
+        lora: Arguments of ``peft.LoraConfig``; the rest of the LM is frozen then.
+        hybrid_mask: Whether visual tokens attend to each other in both directions.
+        injection_layers: Layers that may receive states; None allows every layer.
+        gradient_checkpointing: Whether layers are recomputed in the backward pass.
+        attn_implementation: Attention of the LM; None lets transformers choose.
+        freeze_lm: Whether the LM's own weights are frozen (with ``lora`` they are anyway).
+        dtype: Parameter dtype such as ``"bfloat16"``; None keeps that of the weights.
+        stop_token_ids: Ids that end a text; None takes those of the model and the tokenizer.
+        validate_finite: Whether ``forward`` checks visual tokens for NaN and infinity. It costs a
+            host synchronisation a step, so it is for debugging; ``generate`` always checks.
+
+    Shape:
+        - input_ids, labels, attention_mask: ``(B, T)``.
+        - visual tokens and layer states: ``(B, N, E)``.
+        - logits: ``(B, T, V)``.
+
+    Raises:
+        ConfigError: If model, tokenizer, adapters and options do not fit together.
+        CheckpointError: If a path or hub id holds no model.
+
+    Example:
+        >>> import torch
+        >>> from ct_vlm.decoders import CausalLMDecoder, train_bpe_tokenizer
+        >>> from ct_vlm.features import VisualContext
+        >>> config = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32,
+        ...           "num_hidden_layers": 2, "num_attention_heads": 2}
+        >>> decoder = CausalLMDecoder(config, train_bpe_tokenizer(["clear lungs"], 270))
+        >>> batch = decoder.encode(["Report:"], ["Clear lungs."])
+        >>> visual = VisualContext(torch.randn(1, 3, 16), {0: torch.randn(1, 3, 16)})
+        >>> decoder(**batch.inputs(), visual=visual).loss.ndim
+        0
+        >>> len(decoder.generate(["Report:"], visual, max_new_tokens=4))
+        1
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        lora: dict[str, Any] | None = None,
+        hybrid_mask: bool = False,
+        injection_layers: list[int] | None = None,
+        gradient_checkpointing: bool = False,
+        attn_implementation: str | None = None,
+        freeze_lm: bool = False,
+        dtype: str | None = None,
+        stop_token_ids: list[int] | None = None,
+        validate_finite: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tokenizer = load_tokenizer(tokenizer)
+        self.lm = build_language_model(model, self.tokenizer, dtype=dtype, attn_implementation=attn_implementation)
+        layers = find_layers(self.lm)
+        self.num_layers = len(layers)
+        self.embed_dim = self.lm.get_input_embeddings().embedding_dim
+        self.injection_layers = check_layers(injection_layers, self.num_layers)
+        self.stop_token_ids = stop_tokens(self.lm, self.tokenizer) if stop_token_ids is None else stop_token_ids
+        self.validate_finite = validate_finite
+        self._record(config_of(self.lm))
+        if freeze_lm:
+            self.lm.requires_grad_(False)
+        if lora is not None:
+            add_lora(self.lm, lora)
+        make_visual(self.lm, layers, hybrid_mask=hybrid_mask)
+        if gradient_checkpointing:
+            enable_checkpointing(self.lm)
+        self._reset_generation_defaults()
+
+    def encode(
+        self,
+        prompts: Sequence[str],
+        targets: Sequence[str] | None = None,
+        visual: VisualContext | None = None,
+        *,
+        loss_on: Literal["target", "all"] = "target",
+        max_length: int | None = None,
+        padding_side: Literal["left", "right"] = "right",
+    ) -> EncodedText:
+        """Turn prompts (and target reports) into padded ids and labels.
+
+        Args:
+            prompts: One instruction a sample; a ``<visual>`` marker says where visual tokens go, a
+                ``<text>`` marker where the text of ``visual`` goes.
+            targets: One report a sample; an end-of-text token is appended.
+            visual: Its ``text`` is spliced into the prompts; its tensors are not used here.
+            loss_on: ``"target"`` takes the loss on the report alone, ``"all"`` on the prompt too.
+            max_length: Longest text kept, in tokens; reports are cut at their end.
+            padding_side: ``"right"`` for training, ``"left"`` for generation.
+
+        Raises:
+            ShapeError: If the numbers of prompts, targets and texts differ, or a prompt is too long.
+        """
+        prompts = splice_text(prompts, None if visual is None else visual.text)
+        return encode_batch(
+            self.tokenizer, prompts, targets, loss_on=loss_on, max_length=max_length, padding_side=padding_side
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        visual: VisualContext | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        visual_position: Tensor | None = None,
+        output_logits: bool | None = None,
+    ) -> DecoderOutput:
+        """Compute the loss or the logits of token ids given visual context.
+
+        Args:
+            input_ids: Text tokens, without placeholders for visual tokens.
+            labels: Target ids, -100 where no loss is taken; aligned with ``input_ids``.
+            visual: Visual tokens and layer states; its ``text`` belongs into :meth:`encode`.
+            attention_mask: 1 at text tokens, 0 at padding (either side); None means no padding.
+            visual_position: Text index that the visual tokens go before; None means the first
+                token. :meth:`encode` returns it.
+            output_logits: Whether logits of all text positions are returned; None means only
+                without labels.
+
+        Raises:
+            ShapeError: If shapes, widths or batch sizes do not fit together.
+            ConfigError: If ``visual`` has states for a layer that receives none.
+        """
+        attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        check_text(input_ids, labels, attention_mask)
+        layout, inputs = self._inputs(input_ids, visual, attention_mask, visual_position)
+        wants_logits = labels is None if output_logits is None else output_logits
+        if labels is None:
+            rows = None if layout is None else _flat(layout.text_place, inputs["attention_mask"])
+            logits = self.lm(**inputs, logit_rows=rows, use_cache=False).logits
+            return DecoderOutput(logits=logits.view(*input_ids.shape, -1))
+        labels = labels if layout is None else layout.spread(labels, IGNORE_INDEX)
+        rows, targets = seq.label_rows(labels)
+        logits = self.lm(**inputs, logit_rows=None if wants_logits else rows, use_cache=False).logits
+        scored = logits.flatten(0, 1)[rows] if wants_logits else logits[0]
+        total = F.cross_entropy(scored.float(), targets, reduction="sum")
+        count = torch.tensor(max(targets.numel(), 1), device=total.device)
+        if not wants_logits:
+            return DecoderOutput(loss=total / count, num_targets=count)
+        if layout is not None:
+            logits = logits.gather(1, layout.text_place[..., None].expand(-1, -1, logits.shape[-1]))
+        return DecoderOutput(loss=total / count, logits=logits, num_targets=count)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[str],
+        visual: VisualContext | None = None,
+        *,
+        max_new_tokens: int = 256,
+        num_beams: int = 1,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        seed: int | None = None,
+        use_cache: bool = True,
+        **options: Any,
+    ) -> list[str]:
+        """Write one text a prompt: greedy by default, with beams, or by sampling.
+
+        Prompts may differ in length; every sample stops at its own end-of-text token.
+
+        Args:
+            prompts: One instruction a sample, in the form that training used.
+            visual: Visual tokens, layer states and text, one row a prompt.
+            max_new_tokens: Upper bound of the number of new tokens.
+            num_beams: Number of beams; 1 is no beam search.
+            do_sample: Whether tokens are drawn rather than chosen.
+            temperature: Divides the logits before sampling; 0 means greedy.
+            top_p: Smallest probability mass that tokens are drawn from.
+            top_k: Number of tokens drawn from; 0 means all.
+            seed: Seed of the draws; the global random state is left as it was.
+            use_cache: Whether keys and values are kept between steps.
+            options: Further fields of ``transformers.GenerationConfig``, such as
+                ``repetition_penalty``, ``no_repeat_ngram_size`` or ``length_penalty``.
+
+        Returns:
+            The new text only, without special tokens.
+
+        Raises:
+            ShapeError: If ``visual`` and prompts differ in number, tokens are not finite, or the
+                sequence is too long for the model.
+            ConfigError: If an option is out of range.
+        """
+        check_finite(visual)
+        config = generation_config(
+            self.stop_token_ids,
+            self._pad_id(),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            num_beams=num_beams,
+            do_sample=do_sample,
+            top_p=top_p,
+            top_k=top_k,
+            use_cache=use_cache,
+            **options,
+        )
+        text = self.encode(prompts, visual=visual, padding_side="left").to(self.lm.device)
+        _, inputs = self._inputs(text.input_ids, visual, text.attention_mask, text.visual_position)
+        # generate counts positions itself, step by step
+        inputs.pop("position_ids")
+        check_length(inputs["inputs_embeds"].shape[1] + max_new_tokens, self.lm.config)
+        with evaluating(self.lm), seeded(seed, self.lm.device):
+            ids = self.lm.generate(**inputs, generation_config=config)
+        return [str(t) for t in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def _inputs(
+        self, ids: Tensor, visual: VisualContext | None, attention_mask: Tensor, position: Tensor | None
+    ) -> tuple[seq.Layout | None, dict[str, Any]]:
+        """Build the LM's keyword arguments, with visual tokens spliced in."""
+        embeds = self.lm.get_input_embeddings()(ids)
+        inputs: dict[str, Any] = {}
+        layout = None
+        if visual is not None and visual.tokens is not None:
+            check_visual(visual, ids.shape[0], self.embed_dim, self.injection_layers)
+            if self.validate_finite:
+                check_finite(visual)
+            tokens = visual.tokens.to(embeds)
+            position = seq.first_token(attention_mask) if position is None else position
+            layout = seq.make_layout(tokens.shape[1], position, ids.shape[1])
+            embeds = layout.merge(tokens, embeds)
+            attention_mask = layout.spread(attention_mask, 1)
+            inputs["visual_mask"] = layout.visual_mask
+            if visual.layer_states:
+                inputs["visual_layers"] = tuple(sorted(visual.layer_states))
+                states = [visual.layer_states[layer].to(embeds) for layer in inputs["visual_layers"]]
+                inputs["visual_states"] = torch.stack(states, dim=1)
+        check_length(embeds.shape[1], self.lm.config)
+        inputs.update(inputs_embeds=embeds, attention_mask=attention_mask)
+        inputs["position_ids"] = seq.positions_from_mask(attention_mask)
+        return layout, inputs
+
+    def _pad_id(self) -> int:
+        """Return the id that fills texts that have ended."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else (self.stop_token_ids or [0])[0])
+
+    def _record(self, model_config: dict[str, Any]) -> None:
+        """Replace paths and objects in the recorded arguments by what rebuilds them."""
+        resolved = {
+            "model": model_config,
+            "tokenizer": tokenizer_to_config(self.tokenizer),
+            "stop_token_ids": list(self.stop_token_ids),
+        }
+        self._init_args.update({name: value for name, value in resolved.items() if name in self._init_args})
+
+    def _reset_generation_defaults(self) -> None:
+        """Drop decoding defaults shipped with the weights, so that arguments alone decide."""
+        from transformers import GenerationConfig
+
+        self.lm.generation_config = GenerationConfig(
+            eos_token_id=list(self.stop_token_ids), pad_token_id=self._pad_id()
+        )
+
+
+def _flat(place: Tensor, mask: Tensor) -> Tensor:
+    """Turn places in each sample's sequence into indices of the flattened batch."""
+    offset = torch.arange(place.shape[0], device=place.device)[:, None] * mask.shape[1]
+    return (place + offset).flatten()
