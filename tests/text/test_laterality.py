@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from ct_vlm.text.laterality import swap_laterality
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("right lung", "left lung"),
+        ("Left and right.", "Right and left."),
+        ("LEFT", "RIGHT"),
+        ("left-sided effusion", "right-sided effusion"),
+        ("leftward shift", "rightward shift"),
+        ("upright position, cleft", "upright position, cleft"),
+        ("left ventricle and right atrium", "left ventricle and right atrium"),
+        ("right coronary artery, left main coronary artery", "right coronary artery, left main coronary artery"),
+        ("left atrial dilatation with left effusion", "left atrial dilatation with right effusion"),
+        ("left atelectasis", "right atelectasis"),
+        ("bilateral", "bilateral"),
+    ],
+)
+def test_swaps(text, expected):
+    assert swap_laterality(text) == expected
+    assert swap_laterality(swap_laterality(text)) == text
