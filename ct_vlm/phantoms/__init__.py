@@ -1,1 +1,21 @@
 """Synthetic chest CTs with masks, findings and reports."""
+
+from __future__ import annotations
+
+from ct_vlm.phantoms.facts import LOCATED_LABELS, expected_location, find_location
+from ct_vlm.phantoms.generate import make_phantom
+from ct_vlm.phantoms.labels import sample_labels
+from ct_vlm.phantoms.schema import LOBES, SEGMENTATION_CLASSES, Finding, Phantom, PhantomConfig
+
+__all__ = [
+    "LOBES",
+    "LOCATED_LABELS",
+    "SEGMENTATION_CLASSES",
+    "Finding",
+    "Phantom",
+    "PhantomConfig",
+    "expected_location",
+    "find_location",
+    "make_phantom",
+    "sample_labels",
+]
