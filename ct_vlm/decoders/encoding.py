@@ -63,7 +63,7 @@ class EncodedText:
 
 
 def splice_text(prompts: Sequence[str], texts: Sequence[str] | None) -> list[str]:
-    """Put the text of a visual context into prompts.
+    r"""Put the text of a visual context into prompts.
 
     A text replaces the prompt's ``<text>`` marker. Without a marker it becomes a line of its own
     before the prompt, after a ``<visual>`` marker that opens it.
@@ -78,7 +78,7 @@ def splice_text(prompts: Sequence[str], texts: Sequence[str] | None) -> list[str
     Example:
         >>> from ct_vlm.decoders.encoding import splice_text
         >>> splice_text(["<visual>Report:"], ["Age 61."])
-        ['<visual>Age 61.\\nReport:']
+        ['<visual>Age 61.\nReport:']
     """
     if texts is None:
         return [prompt.replace(TEXT_MARKER, "") for prompt in prompts]

@@ -90,11 +90,14 @@ def add_lora(lm: Any, lora: Mapping[str, Any]) -> None:
         ConfigError: If peft does not know an argument, or no target module is found.
     """
     from peft import LoraConfig, inject_adapter_in_model
+    from transformers.pytorch_utils import Conv1D
 
     settings = dict(lora)
     if settings.get("target_modules") is None:
         found = {name.rsplit(".", 1)[-1] for name, _ in lm.named_modules()}
         settings["target_modules"] = [name for name in ATTENTION_PROJECTIONS if name in found]
+    # GPT-2 keeps its projections transposed, in a class of its own
+    settings.setdefault("fan_in_fan_out", any(isinstance(module, Conv1D) for module in lm.modules()))
     try:
         inject_adapter_in_model(LoraConfig(**settings), lm)
     except (TypeError, ValueError) as error:
@@ -131,13 +134,17 @@ def _from_config_dict(model: dict[str, Any], tokenizer: Any, dtype: str | None, 
         raise ConfigError(cause, "Name it, e.g. {'model_type': 'llama', 'hidden_size': 64, ...}.")
     for key, value in _token_settings(tokenizer).items():
         values.setdefault(key, value)
+    options = {"dtype": dtype, "attn_implementation": attention}
+    given = {key: value for key, value in options.items() if value is not None}
     try:
         config = AutoConfig.for_model(name, **values)
-        options = {} if attention is None else {"attn_implementation": attention}
-        return AutoModelForCausalLM.from_config(config, **({} if dtype is None else {"dtype": dtype}), **options)
+        if type(config) in AutoModelForCausalLM._model_mapping:
+            return AutoModelForCausalLM.from_config(config, **given)
     except (TypeError, ValueError, ImportError) as error:
         cause = f"Cannot build a causal LM of type `{name}`: {error}"
-        raise ConfigError(cause, "Use a `model_type` that AutoModelForCausalLM knows, with its arguments.") from error
+        raise ConfigError(cause, "Check its arguments against the config class of transformers.") from error
+    cause = f"`{name}` is no causal LM."
+    raise ConfigError(cause, "Use a `model_type` that AutoModelForCausalLM knows, such as 'llama' or 'qwen3'.")
 
 
 def _token_settings(tokenizer: Any) -> dict[str, Any]:

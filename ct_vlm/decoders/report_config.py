@@ -23,6 +23,12 @@ class ReportDecoderConfig(PreTrainedConfig):
         injection_gate: Whether a small network of the hidden state scales what is injected.
         gate_hidden_size: Width inside that network; None means a quarter of ``hidden_size``.
         max_position_embeddings: Longest sequence.
+        use_cache: Whether keys and values are returned by default.
+        tie_word_embeddings: Whether the output head shares the embedding's weights.
+        kwargs: Further fields of ``PreTrainedConfig``, such as token ids.
+
+    Raises:
+        ValueError: If heads do not divide the width evenly (transformers configs raise built-in errors).
 
     References:
         U-VLM, https://arxiv.org/abs/2603.00479.

@@ -94,5 +94,7 @@ def label_rows(labels: Tensor) -> tuple[Tensor, Tensor]:
         - Output: ``(M,)`` and ``(M,)``.
     """
     targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX).flatten()
+    # the number of targets has to be known here: one wait for the device a step, far cheaper than
+    # projecting every row onto the vocabulary
     rows = (targets != IGNORE_INDEX).nonzero().squeeze(1)
     return rows, targets[rows]

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 def check_text(input_ids: Tensor, labels: Tensor | None, attention_mask: Tensor) -> None:
     """Check ids, labels and mask of a batch.
 
+    Args:
+        input_ids: Token ids.
+        labels: Target ids, or None.
+        attention_mask: 1 at tokens, 0 at padding.
+
+    Shape:
+        - input_ids, labels, attention_mask: ``(B, T)``.
+
     Raises:
         ShapeError: If the ids are not ``(B, T)`` integers, or the others have another shape.
     """
@@ -32,6 +40,13 @@ def check_text(input_ids: Tensor, labels: Tensor | None, attention_mask: Tensor)
 def check_layers(layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:
     """Return the layers that may receive states.
 
+    Args:
+        layers: Layer indices; None means all.
+        num_layers: Number of decoder layers.
+
+    Returns:
+        The indices, in the order given.
+
     Raises:
         ConfigError: If a layer does not exist or is named twice.
     """
@@ -45,6 +60,12 @@ def check_layers(layers: Sequence[int] | None, num_layers: int) -> tuple[int, ..
 
 def check_visual(visual: VisualContext, batch: int, embed_dim: int, layers: Sequence[int]) -> None:
     """Check a visual context against the batch and the decoder.
+
+    Args:
+        visual: Tokens and layer states.
+        batch: Number of texts.
+        embed_dim: Width that the decoder reads.
+        layers: Layers that may receive states.
 
     Raises:
         ShapeError: If the batch size or the token width differs.
@@ -68,6 +89,9 @@ def check_visual(visual: VisualContext, batch: int, embed_dim: int, layers: Sequ
 def check_finite(visual: VisualContext | None) -> None:
     """Check that visual tokens and layer states are finite; it waits for the device.
 
+    Args:
+        visual: Tokens and layer states, or None.
+
     Raises:
         ShapeError: If a value is NaN or infinite.
     """
@@ -82,6 +106,10 @@ def check_finite(visual: VisualContext | None) -> None:
 
 def check_length(length: int, config: Any) -> None:
     """Check that a sequence fits the model's positions.
+
+    Args:
+        length: Visual and text tokens together.
+        config: Config of the language model.
 
     Raises:
         ShapeError: If it is longer.
