@@ -6,16 +6,22 @@ from ct_vlm.phantoms.facts import LOCATED_LABELS, expected_location, find_locati
 from ct_vlm.phantoms.generate import make_phantom
 from ct_vlm.phantoms.labels import sample_labels
 from ct_vlm.phantoms.schema import LOBES, SEGMENTATION_CLASSES, Finding, Phantom, PhantomConfig
+from ct_vlm.phantoms.writing import DEFECTS, LAYOUTS, PhantomManifest, VolumeRecord, write_ct_rate
 
 __all__ = [
+    "DEFECTS",
+    "LAYOUTS",
     "LOBES",
     "LOCATED_LABELS",
     "SEGMENTATION_CLASSES",
     "Finding",
     "Phantom",
     "PhantomConfig",
+    "PhantomManifest",
+    "VolumeRecord",
     "expected_location",
     "find_location",
     "make_phantom",
     "sample_labels",
+    "write_ct_rate",
 ]

@@ -89,13 +89,16 @@ def expected_location(finding: Finding) -> set[str]:
     """
     if finding.lobe is not None:
         return {finding.lobe}
-    found = {"left", "right"} if finding.side == "bilateral" else {finding.side or ""} - {""}
+    both = finding.side == "bilateral"
+    found: set[str] = {"left", "right"} if both else {finding.side} if finding.side else set()
     level = _LEVEL.search(finding.location or "")
     return {f"{side} {level.group(1)} lobe" for side in found} if level else found
 
 
 def _places(part: str) -> set[str]:
     """Return sides, or lobes where the clause names their level."""
-    found = {"left", "right"} if _BOTH.search(part) else {name for name, rule in _SIDES.items() if re.search(rule, part)}
+    found = (
+        {"left", "right"} if _BOTH.search(part) else {name for name, rule in _SIDES.items() if re.search(rule, part)}
+    )
     levels = {match.group(1) or match.group(2) for match in _LEVEL.finditer(part)}
     return {f"{side} {level} lobe" for side in found for level in levels} if levels else found

@@ -165,7 +165,9 @@ def paint_lung_vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generato
     for side in (-1, 1):
         root = np.array(anatomy.at(-22, 2, side * 34))
         for _ in range(4):
-            target = np.array(anatomy.at(rng.uniform(-90, 62), rng.uniform(-0.6, 0.7) * b, side * rng.uniform(0.6, 0.8) * a))
+            target = np.array(
+                anatomy.at(rng.uniform(-90, 62), rng.uniform(-0.6, 0.7) * b, side * rng.uniform(0.6, 0.8) * a)
+            )
             fork = root + (target - root) * rng.uniform(0.4, 0.55)
             canvas.paint(capsule(_xyz(root), _xyz(fork), 4.2), BLOOD, within=LUNG)
             for _ in range(2):
@@ -257,7 +259,9 @@ def heart_shape(anatomy: Anatomy, factor: float = 1.0, extra: float = 0.0) -> Sh
     radii = (rz * factor + extra, ry * factor + extra, rx * factor + extra)
     z, y, x = anatomy.heart_center
     # an enlarged heart grows to the left and to the front, held by spine and diaphragm
-    shape = ellipsoid((z - 3 * (factor - 1) * 8, y - (factor - 1) * 12, x + (factor - 1) * 30), radii, anatomy.heart_angle)
+    shape = ellipsoid(
+        (z - 3 * (factor - 1) * 8, y - (factor - 1) * 12, x + (factor - 1) * 30), radii, anatomy.heart_angle
+    )
     floor = 10.0
 
     def above(z: Array, y: Array, x: Array) -> Array:

@@ -123,7 +123,8 @@ class PhantomConfig:
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Build settings from what :meth:`to_config` returned."""
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+            return cls(**values)
         except TypeError as error:
             cause = f"Cannot build `PhantomConfig`: {error}."
             raise ConfigError(cause, "Use the output of `to_config`.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +51,6 @@ def _implant(scene: Scene, kind: str) -> Finding:
     if kind == "pacemaker":
         z, y, heart_x = anatomy.heart_center
         stops.append((z + 22, y - 4, heart_x + 8))
-    for start, end in zip(stops[:-1], stops[1:], strict=True):
+    for start, end in itertools.pairwise(stops):
         scene.draw(capsule(start, end, radius), _LEAD)
     return scene.finding(side, location="chest wall", kind=kind)

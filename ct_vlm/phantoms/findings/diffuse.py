@@ -79,8 +79,8 @@ def mosaic(scene: Scene) -> Finding:
 def septal_thickening(scene: Scene) -> Finding:
     """Draw a mesh of lines in the outer part of both lower lungs."""
     anatomy = scene.anatomy
-    period = 2 * scene.fair(7, 1.6)
-    half = np.float32(scene.fair(1.5, 0.5))
+    period = 2 * scene.fair(9, 2.4)
+    half = np.float32(scene.fair(1.5, 0.4))
     rim = np.float32(30)
     start = np.float32(anatomy.center[0] - 5)
     shift = scene.rng.uniform(0, period, 3)

@@ -62,7 +62,9 @@ def _on_heart(scene: Scene, unit: np.ndarray) -> Point:
     """Map a direction to the surface of the heart as drawn."""
     shape = heart_shape(scene.anatomy, scene.heart_factor)
     center = [(low + high) / 2 for low, high in zip(shape.low, shape.high, strict=True)]
-    across, back, along = (float(u) * r * scene.heart_factor * 0.97 for u, r in zip(unit, scene.anatomy.heart_radii, strict=True))
+    across, back, along = (
+        float(u) * r * scene.heart_factor * 0.97 for u, r in zip(unit, scene.anatomy.heart_radii, strict=True)
+    )
     cos, sin = np.cos(scene.anatomy.heart_angle), np.sin(scene.anatomy.heart_angle)
     dz, dx = along * sin + across * cos, along * cos - across * sin
     return (center[0] + float(dz), center[1] + back, center[2] + float(dx))

@@ -1,0 +1,190 @@
+"""A tree of phantoms in the exact layout of CT-RATE."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_vlm.errors import DatasetError
+from ct_vlm.files import atomic_path
+from ct_vlm.phantoms.schema import SEGMENTATION_CLASSES, PhantomConfig
+from ct_vlm.phantoms.writing.defects import defective_plans
+from ct_vlm.phantoms.writing.manifest import MANIFEST_NAME, PhantomManifest
+from ct_vlm.phantoms.writing.plan import plan_volumes
+from ct_vlm.phantoms.writing.tables import write_tables
+from ct_vlm.phantoms.writing.volume import VolumeJob, write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ct_vlm.phantoms.writing.manifest import VolumeRecord
+
+LAYOUT = "ct_rate"
+
+
+def write_ct_rate(
+    root: str | Path,
+    count: int,
+    *,
+    shape: tuple[int, int, int] = (64, 64, 64),
+    seed: int = 0,
+    valid_fraction: float = 0.15,
+    second_scan: float = 0.15,
+    second_recon: float = 0.25,
+    defects: bool = False,
+    masks: bool = True,
+    workers: int | None = None,
+    progress: bool = True,
+    config: PhantomConfig | None = None,
+) -> PhantomManifest:
+    """Write phantoms as a CT-RATE download would look, and ``phantoms.json`` with all facts.
+
+    Volumes are int16 HU in ``dataset/{train,valid}_fixed`` (v2); the metadata's rescale values
+    belong to the stored values of v1 and must not be applied to them, as in CT-RATE. Label maps of
+    the training volumes go to ``segmentation/labelsTr`` with an nnU-Net style ``dataset.json``.
+
+    Running the same call again completes an interrupted tree and otherwise changes nothing.
+
+    Args:
+        root: Directory of the tree; made if absent.
+        count: Number of volumes in both splits together, without the defective ones.
+        shape: Grid (D, H, W) of a scan's first reconstruction; the second has fewer slices.
+        seed: Seed of the tree.
+        valid_fraction: Share of the volumes in the validation split.
+        second_scan: Share of patients with two scans.
+        second_recon: Share of scans with two reconstructions.
+        defects: Add one patient for each entry of ``DEFECTS``, and v1 twins of the sound volumes.
+        masks: Write label maps of the training volumes.
+        workers: Number of processes; 0 works in this process, None takes one a core.
+        progress: Show a progress bar on a terminal.
+        config: Settings of the generator.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DatasetError: If the directory holds something else, or phantoms of other arguments.
+        ConfigError: If an argument is out of range.
+
+    Example:
+        >>> import tempfile
+        >>> from ct_vlm.phantoms import write_ct_rate
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     manifest = write_ct_rate(folder, 3, shape=(8, 12, 12), workers=0)
+        >>> manifest.volumes[0].name, manifest.volumes[-1].split
+        ('train_1_a_1', 'valid')
+    """
+    settings = config or PhantomConfig()
+    plans = plan_volumes(
+        count, shape, seed, valid_fraction=valid_fraction, second_scan=second_scan, second_recon=second_recon
+    )
+    if defects:
+        plans.extend(defective_plans(plans, shape, seed))
+    if settings.resolution_mm is None:
+        # reconstructions of one scan share a report, so the sizes it states must not follow the grid
+        settings = replace(settings, resolution_mm=max(settings.fov_mm[1] / shape[1], settings.fov_mm[2] / shape[2]))
+    arguments = {
+        "count": count,
+        "shape": list(shape),
+        "seed": seed,
+        "valid_fraction": valid_fraction,
+        "second_scan": second_scan,
+        "second_recon": second_recon,
+        "defects": defects,
+        "masks": masks,
+        "config": settings.to_config(),
+    }
+    manifest = _open_tree(Path(root), arguments)
+    jobs = [VolumeJob(manifest.root, plan, settings, masks, defects) for plan in plans]
+    if manifest.complete and all(path.exists() for job in jobs for path in job.outputs()):
+        return manifest
+    records = _run(jobs, workers, progress)
+    dataset = manifest.root / "dataset"
+    (dataset / "metadata").mkdir(parents=True, exist_ok=True)
+    write_tables(dataset, plans, records)
+    if masks:
+        _write_mask_index(manifest.root, jobs)
+    manifest.volumes = records
+    manifest.defects = {plan.name: plan.defect for plan in plans if plan.defect}
+    manifest.complete = True
+    manifest.save()
+    return manifest
+
+
+def _open_tree(root: Path, arguments: dict[str, Any]) -> PhantomManifest:
+    """Start a tree, or take up one that the same arguments started."""
+    if root.exists() and not root.is_dir():
+        cause = f"`{root}` is a file."
+        raise DatasetError(cause, "Pass a directory.")
+    if (root / MANIFEST_NAME).exists():
+        manifest = PhantomManifest.load(root)
+        if manifest.layout == LAYOUT and manifest.arguments == arguments:
+            return manifest
+        changed = sorted(k for k, v in arguments.items() if manifest.arguments.get(k) != v) or ["layout"]
+        cause = f"`{root}` holds phantoms of other arguments; these differ: {', '.join(changed)}."
+        raise DatasetError(cause, "Pass the same arguments to resume, or a new directory.")
+    if root.exists() and any(root.iterdir()):
+        cause = f"`{root}` is not empty and holds no phantoms."
+        raise DatasetError(cause, "Pass a new or an empty directory.")
+    root.mkdir(parents=True, exist_ok=True)
+    manifest = PhantomManifest(root, LAYOUT, arguments)
+    manifest.save()
+    return manifest
+
+
+def _run(jobs: list[VolumeJob], workers: int | None, progress: bool) -> list[VolumeRecord]:
+    """Run every job, in this process or in a pool, in order."""
+    number = (os.cpu_count() or 1) if workers is None else workers
+    number = min(number, len(jobs))
+    with _progress(len(jobs), progress) as advance:
+        records = []
+        if number <= 1:
+            for job in jobs:
+                records.append(write_volume(job))
+                advance()
+            return records
+        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        with ProcessPoolExecutor(number, mp_context=multiprocessing.get_context(method)) as pool:
+            for record in pool.map(write_volume, jobs, chunksize=max(1, min(8, len(jobs) // (4 * number)))):
+                records.append(record)
+                advance()
+        return records
+
+
+@contextmanager
+def _progress(total: int, show: bool) -> Iterator[Any]:
+    """Yield a function that advances a progress bar, which only a terminal shows."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
+        task = bar.add_task("phantoms", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _write_mask_index(root: Path, jobs: list[VolumeJob]) -> None:
+    """Write the nnU-Net style description of the label maps."""
+    masked = [job for job in jobs if job.mask_path in job.outputs()]
+    index = {
+        "channel_names": {"0": "CT"},
+        "labels": {name: value for value, name in enumerate(SEGMENTATION_CLASSES)},
+        "numTraining": len(masked),
+        "file_ending": ".nii.gz",
+    }
+    folder = root / "segmentation"
+    folder.mkdir(exist_ok=True)
+    with atomic_path(folder / "dataset.json") as temporary:
+        temporary.write_text(json.dumps(index, indent=1), encoding="utf-8")
