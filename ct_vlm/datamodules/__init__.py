@@ -1,1 +1,47 @@
-"""LightningDataModules over the datasets."""
+"""LightningDataModules over the data sets."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ct_vlm.datamodules.base import VolumeDataModule
+    from ct_vlm.datamodules.collating import collate
+    from ct_vlm.datamodules.ct_rate import CTRateDataModule
+    from ct_vlm.datamodules.loader import ResumableDataLoader, make_loader
+    from ct_vlm.datamodules.patients import split_patients
+    from ct_vlm.datamodules.segmentation import SegmentationDataModule
+    from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
+
+_MODULES = {
+    "CTRateDataModule": "ct_rate",
+    "EpochBatchSampler": "sharding",
+    "EpochSampler": "sharding",
+    "ResumableDataLoader": "loader",
+    "SegmentationDataModule": "segmentation",
+    "VolumeDataModule": "base",
+    "collate": "collating",
+    "make_loader": "loader",
+    "split_patients": "patients",
+}
+
+__all__ = [
+    "CTRateDataModule",
+    "EpochBatchSampler",
+    "EpochSampler",
+    "ResumableDataLoader",
+    "SegmentationDataModule",
+    "VolumeDataModule",
+    "collate",
+    "make_loader",
+    "split_patients",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that the package itself stays light."""
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

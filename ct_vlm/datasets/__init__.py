@@ -1,1 +1,32 @@
-"""Torch datasets over published data layouts."""
+"""Torch data sets over published data layouts."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ct_vlm.datasets.ct_rate import CTRateDataset
+    from ct_vlm.datasets.epoch_index import EpochIndex
+    from ct_vlm.datasets.index_report import IndexReport
+    from ct_vlm.datasets.preprocessing import PreprocessResult, preprocess
+    from ct_vlm.datasets.segmentation import SegmentationDataset
+
+_MODULES = {
+    "CTRateDataset": "ct_rate",
+    "EpochIndex": "epoch_index",
+    "IndexReport": "index_report",
+    "PreprocessResult": "preprocessing",
+    "SegmentationDataset": "segmentation",
+    "preprocess": "preprocessing",
+}
+
+__all__ = ["CTRateDataset", "EpochIndex", "IndexReport", "PreprocessResult", "SegmentationDataset", "preprocess"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that the package itself stays light."""
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

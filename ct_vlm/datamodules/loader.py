@@ -1,0 +1,157 @@
+"""A DataLoader that goes on in the middle of an epoch with exactly the batches that were left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader
+
+from ct_vlm.datamodules.collating import collate
+from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
+from ct_vlm.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class ResumableDataLoader(DataLoader[Any]):
+    """A sharded DataLoader with ``state_dict`` and ``load_state_dict``.
+
+    Lightning saves and restores that state with its checkpoints. The order of an epoch depends on
+    seed and epoch alone, and indices carry their epoch (:class:`ct_vlm.datasets.EpochIndex`), so
+    the batches after a restart are those an uninterrupted run would have seen, workers or not.
+
+    A pass starts when its first batch is asked for, so an epoch set by then counts.
+
+    Args:
+        dataset: Map-style data set.
+        batch_sampler: From :func:`make_loader`; its sampler shards.
+        **kwargs: Further arguments of ``torch.utils.data.DataLoader``.
+
+    Example:
+        >>> from ct_vlm.datamodules import make_loader
+        >>> loader = make_loader([{"x": n} for n in range(6)], batch_size=2, shuffle=True, seed=1)
+        >>> batches = iter(loader)
+        >>> _ = next(batches)
+        >>> state = loader.state_dict()
+        >>> resumed = make_loader([{"x": n} for n in range(6)], batch_size=2, shuffle=True, seed=1)
+        >>> resumed.load_state_dict(state)
+        >>> [b["x"].tolist() for b in resumed] == [b["x"].tolist() for b in batches]
+        True
+    """
+
+    def __init__(self, dataset: Any, batch_sampler: EpochBatchSampler, **kwargs: Any) -> None:
+        # Lightning rebuilds loaders for `predict` with the neutral values of these
+        for name in ("sampler", "shuffle", "batch_size", "drop_last"):
+            kwargs.pop(name, None)
+        super().__init__(dataset, batch_sampler=batch_sampler, **kwargs)
+        self._yielded = 0
+        self._resume: tuple[int, int] | None = None
+        order = getattr(batch_sampler, "sampler", None)
+        if isinstance(order, EpochSampler):
+            # DataLoader puts a SequentialSampler here beside a batch sampler and forbids to change
+            # it; Lightning looks here for a DistributedSampler to know that sharding is done
+            object.__setattr__(self, "sampler", order)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next pass (Lightning does it by itself).
+
+        Args:
+            epoch: Number of the epoch.
+        """
+        self._order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield batches; nothing happens before the first is asked for."""
+        return self._batches()
+
+    def _batches(self) -> Iterator[Any]:
+        """Run one pass from where a restored state ends."""
+        batches = self.batch_sampler
+        if not isinstance(batches, EpochBatchSampler):  # rebuilt by Lightning for `predict`
+            yield from super().__iter__()
+            return
+        resume, self._resume = self._resume, None
+        batches.start = resume[1] if resume is not None and resume[0] == self._order.epoch else 0
+        self._yielded = batches.start
+        for batch in super().__iter__():
+            self._yielded += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch, the batches given out in it, and what they depend on."""
+        return {"epoch": self._order.epoch, "batches": self._yielded, **self._identity()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the next pass go on where the state was taken.
+
+        Args:
+            state_dict: From :meth:`state_dict`.
+
+        Raises:
+            CheckpointError: If data set, seed, batch size or number of processes differ.
+        """
+        now = self._identity()
+        changed = {name: (state_dict.get(name), value) for name, value in now.items() if state_dict.get(name) != value}
+        if changed:
+            details = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changed.items())
+            cause = f"The training data differ from those of the checkpoint: {details}."
+            raise CheckpointError(cause, "Resume with the same data and settings, or start anew from the weights.")
+        epoch, batches = int(state_dict["epoch"]), int(state_dict["batches"])
+        if batches >= len(self):
+            epoch, batches = epoch + 1, 0
+        self._order.set_epoch(epoch)
+        self._resume = (epoch, batches)
+        self._yielded = batches
+
+    @property
+    def _order(self) -> EpochSampler:
+        """The sampler that decides order and shard."""
+        order = self.sampler
+        if not isinstance(order, EpochSampler):
+            cause = f"The loader's sampler was replaced by {type(order).__name__}, so it has no epoch to resume."
+            raise CheckpointError(cause, "Leave the sampler that `make_loader` set.")
+        return order
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what the sequence of batches depends on."""
+        batches, order = self.batch_sampler, self._order
+        return {
+            "samples": len(self.dataset),  # type: ignore[arg-type]
+            "batch_size": batches.samples_per_batch if isinstance(batches, EpochBatchSampler) else None,
+            "seed": order.seed,
+            "shuffle": order.shuffle,
+            "processes": order.num_replicas,
+        }
+
+
+def make_loader(
+    dataset: Any,
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    num_replicas: int = 1,
+    rank: int = 0,
+    num_workers: int = 0,
+    drop_last: bool = False,
+    **kwargs: Any,
+) -> ResumableDataLoader:
+    """Return a resumable loader of one process.
+
+    Args:
+        dataset: Map-style data set.
+        batch_size: Samples a batch and process.
+        shuffle: True for training: shuffled, and padded to equally many batches a process. False
+            for evaluation: in order, and every sample exactly once.
+        seed: Decides the orders.
+        num_replicas: Number of processes.
+        rank: This process.
+        num_workers: Reading processes.
+        drop_last: Leave an incomplete last batch out (training only).
+        **kwargs: Further arguments of ``torch.utils.data.DataLoader``.
+    """
+    order = EpochSampler(dataset, shuffle=shuffle, seed=seed, num_replicas=num_replicas, rank=rank, pad=shuffle)
+    batches = EpochBatchSampler(order, batch_size, drop_last=drop_last)
+    kwargs.setdefault("collate_fn", collate)
+    return ResumableDataLoader(dataset, batches, num_workers=num_workers, **kwargs)

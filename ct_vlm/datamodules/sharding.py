@@ -1,0 +1,144 @@
+"""Which samples a process reads, in which order and in which batches: a function of seed and epoch."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import DistributedSampler, Sampler
+
+from ct_vlm.datasets.epoch_index import EpochIndex
+from ct_vlm.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sized
+
+
+class EpochSampler(DistributedSampler[int]):
+    """Order of one process: the global order of ``(seed, epoch)``, every world-size-th sample.
+
+    It derives from ``DistributedSampler`` so that Lightning knows that sharding is done.
+
+    Args:
+        dataset: Only its length is used.
+        shuffle: New order in every epoch; otherwise the data set's order.
+        seed: Decides the orders.
+        num_replicas: Number of processes.
+        rank: This process.
+        pad: Repeat the first samples so that all processes get equally many (training); without
+            it every sample comes exactly once (evaluation).
+
+    Example:
+        >>> from ct_vlm.datamodules import EpochSampler
+        >>> [list(EpochSampler(range(5), shuffle=False, num_replicas=2, rank=r, pad=False)) for r in (0, 1)]
+        [[0, 2, 4], [1, 3]]
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+        pad: bool = True,
+    ) -> None:
+        super().__init__(
+            dataset,  # type: ignore[arg-type]  # a length is all it needs
+            num_replicas=num_replicas,
+            rank=rank,
+            shuffle=shuffle,
+            seed=seed,
+        )
+        self.pad = pad
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield this process's indices, each carrying the epoch."""
+        return iter([EpochIndex(index, self.epoch) for index in self.shard()])
+
+    def __len__(self) -> int:
+        """Return the number of indices of this process."""
+        return len(self._positions())
+
+    def shard(self) -> list[int]:
+        """Return this process's indices in the current epoch."""
+        size = len(self.dataset)  # type: ignore[arg-type]
+        order = np.arange(size)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(size)
+        return [int(order[position % size]) for position in self._positions()]
+
+    def _positions(self) -> range:
+        """Return this process's places in the global order; those past its end wrap around."""
+        size = len(self.dataset)  # type: ignore[arg-type]
+        end = -(-size // self.num_replicas) * self.num_replicas if self.pad else size
+        return range(self.rank, end, self.num_replicas)
+
+
+class EpochBatchSampler(Sampler[list[int]]):
+    """Batches of an :class:`EpochSampler`, equally many in every process.
+
+    Collectives inside a model (e.g. the buffers that DDP broadcasts before each forward pass) need
+    the same number of batches everywhere. In training the sampler pads. In evaluation nothing may
+    come twice, so a process with fewer samples makes as many batches as the others out of smaller
+    ones. At a batch size of 1 the last batch of some processes
+    then holds two samples.
+
+    Args:
+        sampler: Gives the order.
+        batch_size: Largest batch (but see above).
+        drop_last: Leave an incomplete last batch out (training only).
+
+    Attributes:
+        start: Batches to leave out at the start of the next pass.
+
+    Raises:
+        ConfigError: If the batch size is not positive.
+        DatasetError: In evaluation, if there are fewer samples than processes.
+
+    Example:
+        >>> from ct_vlm.datamodules import EpochBatchSampler, EpochSampler
+        >>> shards = [EpochSampler(range(5), shuffle=False, num_replicas=2, rank=r, pad=False) for r in (0, 1)]
+        >>> [list(EpochBatchSampler(shard, 2)) for shard in shards]
+        [[[0, 2], [4]], [[1], [3]]]
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, *, drop_last: bool = False) -> None:
+        if batch_size < 1:
+            cause = f"Expected a positive `batch_size`, but got {batch_size}."
+            raise ConfigError(cause, "Use at least 1.")
+        size, world = len(sampler.dataset), sampler.num_replicas  # type: ignore[arg-type]
+        if not sampler.pad and 0 < size < world:
+            cause = f"There are {size} evaluation samples for {world} processes."
+            raise DatasetError(cause, "Use fewer processes or more samples.")
+        self.sampler = sampler
+        self.samples_per_batch = batch_size
+        self.skip_incomplete = drop_last
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches of the sampler's epoch, from ``start`` on."""
+        indices = list(self.sampler)
+        bounds = self._bounds(len(indices))
+        for first, last in list(pairwise(bounds))[self.start :]:
+            yield indices[first:last]
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return len(self._bounds(len(self.sampler))) - 1
+
+    def _bounds(self, size: int) -> list[int]:
+        """Return where batches start, and the end."""
+        batch = self.samples_per_batch
+        if self.sampler.pad:
+            end = size // batch * batch if self.skip_incomplete else size
+            return [*range(0, end, batch), end] if end else [0]
+        total, world = len(self.sampler.dataset), self.sampler.num_replicas  # type: ignore[arg-type]
+        batches = min(-(-total // (world * batch)), total // world)
+        bounds = [0]
+        for left in range(batches, 0, -1):  # full batches first, but at least one sample for each that follows
+            remaining = size - bounds[-1]
+            bounds.append(bounds[-1] + min(max(batch, -(-remaining // left)), remaining - left + 1))
+        return bounds
