@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch.nn.functional as F
 from torch import nn
 
 from ct_vlm.encoders.base import Encoder, check_image
@@ -46,7 +47,7 @@ class ResidualBlock3d(nn.Module):
         self.conv2 = conv_norm(out_channels, out_channels, 3, 1)
         skip: list[nn.Module] = []
         if stride > 1:
-            skip.append(nn.AvgPool3d(stride, stride, ceil_mode=True, count_include_pad=False))
+            skip.append(_MeanPool3d(stride))
         if in_channels != out_channels:
             skip.append(conv_norm(in_channels, out_channels, 1, 1, bias=False))
         self.skip = nn.Sequential(*skip)
@@ -61,6 +62,19 @@ def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int, *, 
     """Return a same-padded 3D convolution followed by an affine instance norm."""
     conv = nn.Conv3d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
     return nn.Sequential(conv, _InstanceNorm3d(out_channels, eps=1e-5, affine=True))
+
+
+class _MeanPool3d(nn.Module):
+    """Mean pooling that rounds sizes up and leaves an axis of one voxel as it is."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = [min(self.stride, size) for size in x.shape[2:]]
+        # the CPU has no bf16 average pooling
+        return F.avg_pool3d(x.float(), kernel, kernel, ceil_mode=True, count_include_pad=False).to(x.dtype)
 
 
 class _InstanceNorm3d(nn.InstanceNorm3d):
@@ -81,7 +95,8 @@ class ResidualUNetEncoder(Encoder):
     Args:
         in_channels: Channels of the volume (one per HU window).
         features: Channels of each stage.
-        blocks: Residual blocks of each stage.
+        blocks: Residual blocks of each stage; 0 lets a stage pass its input on (same channels,
+            stride 1), which makes a full-resolution first stage cheap.
         strides: Downsampling at the entry of each stage.
         stem_kernel: Kernel of the stem convolution.
         stem_stride: Stride of the stem (the paper's is 1; a larger one makes small models fast).
@@ -91,7 +106,8 @@ class ResidualUNetEncoder(Encoder):
         - Output: one level a stage, ``(B, N_l, features[l])``.
 
     Raises:
-        ConfigError: If ``features``, ``blocks`` and ``strides`` differ in length.
+        ConfigError: If ``features``, ``blocks`` and ``strides`` differ in length, or a stage without
+            blocks changes channels or size.
         ShapeError: If the volume has another rank, dtype or channel count.
 
     Example:
@@ -133,8 +149,7 @@ class ResidualUNetEncoder(Encoder):
         )
         stages, width = [], features[0]
         for channels, depth, stride in zip(features, blocks, strides, strict=True):
-            first = ResidualBlock3d(width, channels, stride)
-            stages.append(nn.Sequential(first, *(ResidualBlock3d(channels, channels) for _ in range(depth - 1))))
+            stages.append(_stage(width, channels, depth, stride))
             width = channels
         self.stages = nn.ModuleList(stages)
 
@@ -150,6 +165,16 @@ class ResidualUNetEncoder(Encoder):
     def forward(self, image: Tensor) -> Features:
         """Encode a volume into one token map a stage."""
         return Features.from_maps(self.maps(image))
+
+
+def _stage(in_channels: int, out_channels: int, depth: int, stride: int) -> nn.Sequential:
+    if depth == 0:
+        if in_channels != out_channels or stride != 1:
+            cause = f"A stage without blocks cannot go from {in_channels} to {out_channels} channels at stride {stride}."
+            raise ConfigError(cause, "Give it one block, or the same channels and stride 1.")
+        return nn.Sequential()
+    first = ResidualBlock3d(in_channels, out_channels, stride)
+    return nn.Sequential(first, *(ResidualBlock3d(out_channels, out_channels) for _ in range(depth - 1)))
 
 
 def _cumulative(first: int, strides: Sequence[int]) -> tuple[int, ...]:

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 
 class UNetDecoder(Component):
-    """Upsample encoder features to segmentation logits at every level but the coarsest.
+    """Upsample encoder features to segmentation logits at every used level but the coarsest.
 
     Args:
         level_dims: Channels of the encoder's levels, fine to coarse.
         strides: Downsampling at the entry of each encoder stage (``strides[0]`` is not used).
         num_classes: Classes with background.
         fuse: How the skip joins: ``"concat"`` (as in the released plans) or ``"add"``.
+        finest_level: Encoder level the decoder stops at; above 0, logits are coarser than the
+            first level and several times cheaper.
 
     Shape:
         - Input: :class:`~ct_vlm.features.Features` with ``len(level_dims)`` levels.
@@ -55,17 +57,25 @@ class UNetDecoder(Component):
         num_classes: int,
         *,
         fuse: Literal["concat", "add"] = "concat",
+        finest_level: int = 0,
     ) -> None:
         super().__init__()
         if len(level_dims) < 2 or len(level_dims) != len(strides):
             cause = f"Expected at least two levels with one stride each, but got {level_dims} and {strides}."
             raise ConfigError(cause, "Pass the encoder's `level_dims` and its `strides`.")
         if fuse not in ("concat", "add"):
-            raise ConfigError(f"Expected `fuse` to be 'concat' or 'add', but got {fuse!r}.", "Use 'concat'.")
+            cause = f"Expected `fuse` to be 'concat' or 'add', but got {fuse!r}."
+            raise ConfigError(cause, "Use 'concat'.")
+        if not 0 <= finest_level < len(level_dims) - 1:
+            cause = f"Expected `finest_level` from 0 to {len(level_dims) - 2}, but got {finest_level}."
+            raise ConfigError(cause, "The decoder must upsample at least once.")
         self.num_classes = num_classes
         self.fuse = fuse
+        self.finest_level = finest_level
         self.ups, self.convs, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for (skip, deep), stride in zip(pairwise(level_dims), list(strides)[1:], strict=True):
+        for (skip, deep), stride in zip(
+            pairwise(level_dims[finest_level:]), list(strides)[finest_level + 1 :], strict=True
+        ):
             self.ups.append(nn.ConvTranspose3d(deep, skip, stride, stride))
             self.convs.append(_conv_block(2 * skip if fuse == "concat" else skip, skip))
             self.heads.append(nn.Conv3d(skip, num_classes, 1))
@@ -74,12 +84,12 @@ class UNetDecoder(Component):
         """Return logits of each level, fine to coarse."""
         x = features.map(-1)
         logits: list[Tensor] = []
-        for level in range(len(self.ups) - 1, -1, -1):
-            skip = features.map(level)
+        for index in range(len(self.ups) - 1, -1, -1):
+            skip = features.map(self.finest_level + index)
             # sizes that a stride does not divide were rounded up on the way down: crop on the way up
-            up = self.ups[level](x)[..., : skip.shape[2], : skip.shape[3], : skip.shape[4]]
-            x = self.convs[level](torch.cat([up, skip], dim=1) if self.fuse == "concat" else up + skip)
-            logits.append(self.heads[level](x))
+            up = self.ups[index](x)[..., : skip.shape[2], : skip.shape[3], : skip.shape[4]]
+            x = self.convs[index](torch.cat([up, skip], dim=1) if self.fuse == "concat" else up + skip)
+            logits.append(self.heads[index](x))
         return logits[::-1]
 
 

@@ -56,7 +56,8 @@ class VisualTokenProjector(Component):
     ) -> None:
         super().__init__()
         if pool not in _POOLS:
-            raise ConfigError(f"Expected `pool` to be one of {_POOLS}, but got {pool!r}.", "Use 'avg'.")
+            cause = f"Expected `pool` to be one of {_POOLS}, but got {pool!r}."
+            raise ConfigError(cause, "Use 'avg'.")
         self.pool = pool
         width = 2 * in_dim if pool == "avg_max" else in_dim
         self.norm_in = nn.LayerNorm(width)
@@ -68,12 +69,13 @@ class VisualTokenProjector(Component):
         return self.norm_out(self.mlp(self.norm_in(self._resample(x, grid).flatten(2).transpose(1, 2))))
 
     def _resample(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        dtype, x = x.dtype, x.float()  # the CPU has no bf16 pooling
         size = tuple(max(have, want) for have, want in zip(x.shape[2:], grid, strict=True))
         if size != tuple(x.shape[2:]):
-            x = F.interpolate(x.float(), size=size, mode="trilinear", align_corners=False).to(x.dtype)
+            x = F.interpolate(x, size=size, mode="trilinear", align_corners=False)
         pooled = []
         if self.pool != "max":
             pooled.append(F.adaptive_avg_pool3d(x, grid))
         if self.pool != "avg":
             pooled.append(F.adaptive_max_pool3d(x, grid))
-        return torch.cat(pooled, dim=1)
+        return torch.cat(pooled, dim=1).to(dtype)

@@ -1,0 +1,43 @@
+"""Builders of the published systems by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ct_vlm.errors import ConfigError
+from ct_vlm.models.u_vlm import u_vlm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ct_vlm.models.vlm import VisionLanguageModel
+
+MODELS: dict[str, Callable[..., VisionLanguageModel]] = {"u_vlm": u_vlm}
+"""System name to builder."""
+
+
+def build_model(name: str, *args: Any, **kwargs: Any) -> VisionLanguageModel:
+    """Build a published system by name.
+
+    Args:
+        name: Key of :data:`MODELS`.
+        args: Positional arguments of the builder.
+        kwargs: Keyword arguments of the builder.
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"No model named {name!r}.", f"Choose one of {sorted(MODELS)}.")
+    return MODELS[name](*args, **kwargs)
+
+
+def list_models() -> list[str]:
+    """Return the names of the published systems.
+
+    Example:
+        >>> from ct_vlm.models import list_models
+        >>> list_models()
+        ['u_vlm']
+    """
+    return sorted(MODELS)

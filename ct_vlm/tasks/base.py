@@ -1,0 +1,127 @@
+"""What the training tasks share: optimizer, freezing and self-describing checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+import ct_vlm
+from ct_vlm.component import Component
+from ct_vlm.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ct_vlm.tasks.optimizer import OptimizerConfig
+
+CHECKPOINT_KEY = "ct_vlm"
+
+
+class TrainingTask(Component):
+    """Mixin that trains a model component.
+
+    Derive from it first and from the model second. A checkpoint of the trainer holds the composed
+    config, so :meth:`load_from_checkpoint` rebuilds the whole task from the file alone.
+
+    Attributes:
+        optimizer: Optimizer and schedule.
+        frozen: Names of the parts that do not train.
+    """
+
+    optimizer: OptimizerConfig
+    frozen: tuple[str, ...]
+
+    def set_training(self, optimizer: OptimizerConfig, frozen: Sequence[str] = ()) -> None:
+        """Store optimizer settings and freeze the named parts.
+
+        Args:
+            optimizer: Optimizer and schedule.
+            frozen: Module names, e.g. ``("encoder", "connectors.1.head")``.
+
+        Raises:
+            ConfigError: If a name is no part of the model.
+        """
+        self.optimizer = optimizer
+        self.frozen = tuple(frozen)
+        for name in self.frozen:
+            try:
+                self.get_submodule(name).requires_grad_(False)
+            except AttributeError as error:
+                parts = sorted(n for n, _ in self.named_children())
+                raise ConfigError(f"`frozen` names no part: {name!r}.", f"Parts are: {parts}.") from error
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 (signature of nn.Module)
+        """Switch mode; frozen parts stay in eval mode."""
+        super().train(mode)
+        for name in getattr(self, "frozen", ()):
+            self.get_submodule(name).eval()
+        return self
+
+    def configure_optimizers(self) -> Any:
+        """Return optimizer and per-step schedule over the trainer's steps."""
+        return self.optimizer.build(self.named_parameters(), int(self.trainer.estimated_stepping_batches))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the composed config in the checkpoint."""
+        checkpoint[CHECKPOINT_KEY] = {"version": ct_vlm.__version__, "config": self.to_config()}
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", **_: Any
+    ) -> Self:
+        """Rebuild a task from a trainer's checkpoint, with no other argument.
+
+        Args:
+            checkpoint_path: ``.ckpt`` file written by a trainer.
+            map_location: Where tensors go.
+
+        Raises:
+            CheckpointError: If the file is unreadable, not ours, or does not fit its config.
+        """
+        return load_task(checkpoint_path, cls, map_location)
+
+
+def load_task(path: str | Path, expected: type[Any] = Component, map_location: Any = "cpu") -> Any:
+    """Rebuild whichever task a trainer's checkpoint holds.
+
+    Args:
+        path: ``.ckpt`` file.
+        expected: Class the result must be an instance of.
+        map_location: Where tensors go.
+
+    Raises:
+        CheckpointError: If the file is unreadable, not ours, or does not fit its config.
+    """
+    checkpoint = read_checkpoint(path, map_location)
+    task = expected.from_config(checkpoint[CHECKPOINT_KEY]["config"])
+    try:
+        task.load_state_dict(checkpoint["state_dict"], strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"`{path}` does not fit the model that its config describes: {error}") from error
+    return task
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> Mapping[str, Any]:
+    """Read a trainer's checkpoint without unpickling code (``weights_only=True``).
+
+    Args:
+        path: ``.ckpt`` file.
+        map_location: Where tensors go.
+
+    Raises:
+        CheckpointError: If the file is absent, unreadable or holds no config of ours.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"No checkpoint file `{file}`.", "Pass a `.ckpt` file written by a trainer.")
+    try:
+        checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+    except Exception as error:
+        cause = f"`{file}` is not a checkpoint that can be read safely: {error}"
+        raise CheckpointError(cause, "Pass a `.ckpt` file written by a trainer of this library.") from error
+    if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
+        cause = f"`{file}` holds no ct_vlm config."
+        raise CheckpointError(cause, "It was written by another program; build the model and load its `state_dict`.")
+    return checkpoint

@@ -1,0 +1,104 @@
+"""Stage 2 of U-VLM: abnormality classification."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ct_vlm.metrics.functional import classifier_scores
+from ct_vlm.models import ClassificationModel
+from ct_vlm.tasks.base import TrainingTask
+from ct_vlm.tasks.optimizer import OptimizerConfig
+from ct_vlm.tasks.records import EpochRecords, sample_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ct_vlm.encoders import Encoder
+    from ct_vlm.modules import QueryClassificationHead
+
+
+class ClassificationLightningModule(TrainingTask, ClassificationModel):
+    """Train encoder and classification head on abnormality labels.
+
+    Args:
+        encoder: Encoder, usually handed over from stage 1 by :func:`ct_vlm.models.transfer`.
+        head: Classification head.
+        optimizer: Optimizer and schedule.
+        pos_weight: Weight of positives, one a label or one for all (the paper's is 1).
+        frozen: Parts that do not train.
+
+    Shape:
+        - Batch: ``image (B, C, D, H, W)``, ``labels (B, K)`` with NaN where unknown.
+
+    References:
+        U-VLM, arXiv 2603.00479.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: QueryClassificationHead,
+        optimizer: OptimizerConfig | None = None,
+        *,
+        pos_weight: float | Sequence[float] = 1.0,
+        frozen: Sequence[str] = (),
+    ) -> None:
+        ClassificationModel.__init__(self, encoder, head)
+        weight = [pos_weight] * head.num_labels if isinstance(pos_weight, int | float) else list(pos_weight)
+        self.pos_weight = tuple(float(w) for w in weight)
+        self._records = EpochRecords()
+        self.set_training(optimizer or OptimizerConfig(), frozen)
+        self._init_args["optimizer"] = self.optimizer
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return binary cross-entropy over the known labels."""
+        known = ~labels.isnan()
+        weight = logits.new_tensor(self.pos_weight)
+        loss = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), pos_weight=weight, reduction="none")
+        return (loss * known).sum() / known.sum().clamp(min=1)
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the training loss."""
+        loss = self.loss(self(batch["image"]), batch["labels"])
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]))
+        return loss
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Record the batch's logits."""
+        self._evaluate(batch, batch_idx)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Record the batch's logits."""
+        self._evaluate(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the epoch."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the epoch."""
+        self._log_scores("test")
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Return label probabilities and ids."""
+        return {"probabilities": self(batch["image"]).sigmoid(), "volume_id": batch.get("volume_id")}
+
+    def _evaluate(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        logits = self(batch["image"]).float().cpu()
+        labels = batch["labels"].float().cpu()
+        ids = sample_ids(batch, len(logits), batch_idx)
+        self._records.add(
+            [{"id": i, "logits": x, "labels": y} for i, x, y in zip(ids, logits.tolist(), labels.tolist(), strict=True)]
+        )
+
+    def _log_scores(self, stage: str) -> None:
+        records = self._records.merge()
+        logits = torch.tensor([r["logits"] for r in records])
+        labels = torch.tensor([r["labels"] for r in records])
+        values = {"loss": float(self.loss(logits, labels)), **classifier_scores(logits.sigmoid(), labels)}
+        numbers = {f"{stage}/{k}": float(v) for k, v in values.items() if isinstance(v, int | float)}
+        self.log_dict(numbers, rank_zero_only=False)

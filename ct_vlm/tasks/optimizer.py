@@ -1,0 +1,123 @@
+"""Optimizer and learning-rate schedule as one JSON-able setting."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from ct_vlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer, schedule and per-part learning-rate factors.
+
+    Args:
+        name: ``"adamw"`` or ``"sgd"`` (Nesterov).
+        lr: Peak learning rate.
+        weight_decay: Weight decay.
+        momentum: Momentum of SGD.
+        betas: Betas of AdamW.
+        schedule: ``"cosine"``, ``"poly"`` (power 0.9) or ``"constant"``, after the warm-up.
+        warmup_fraction: Share of all steps in which the rate rises linearly.
+        lr_factors: Module-name prefix to factor, e.g. ``{"encoder": 0.1}``.
+
+    Raises:
+        ConfigError: If a name is unknown or the rate is not positive.
+
+    Example:
+        >>> from ct_vlm.tasks import OptimizerConfig
+        >>> OptimizerConfig(lr=1e-2, schedule="poly").factor(step=50, total=100)
+        0.535...
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    momentum: float = 0.99
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warmup_fraction: float = 0.05
+    lr_factors: dict[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Check names and ranges."""
+        if self.name not in ("adamw", "sgd") or self.schedule not in ("cosine", "poly", "constant"):
+            cause = f"Unknown optimizer {self.name!r} or schedule {self.schedule!r}."
+            raise ConfigError(cause, "Use 'adamw' or 'sgd' with 'cosine', 'poly' or 'constant'.")
+        if not self.lr > 0:
+            raise ConfigError(f"Expected a positive `lr`, but got {self.lr}.", "Try 1e-3 for small models.")
+
+    def to_config(self) -> dict[str, Any]:
+        """Return a JSON config."""
+        cls = type(self)
+        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": asdict(self)}
+
+    @classmethod
+    def from_config(cls, args: Mapping[str, Any]) -> OptimizerConfig:
+        """Build from the ``init_args`` of :meth:`to_config`."""
+        values = dict(args)
+        if "betas" in values:
+            values["betas"] = tuple(values["betas"])
+        return cls(**values)
+
+    def factor(self, step: int, total: int) -> float:
+        """Return the learning rate at a step, relative to the peak."""
+        warmup = max(1, round(self.warmup_fraction * total)) if self.warmup_fraction > 0 else 0
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, total - warmup))
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * progress))
+        return float((1 - progress) ** 0.9) if self.schedule == "poly" else 1.0
+
+    def build(self, parameters: Iterable[tuple[str, torch.nn.Parameter]], total_steps: int) -> dict[str, Any]:
+        """Return what Lightning's ``configure_optimizers`` returns.
+
+        Args:
+            parameters: Named parameters; those that do not require gradients are left out.
+            total_steps: Steps of the whole run.
+        """
+        groups: dict[float, list[torch.nn.Parameter]] = {}
+        for name, parameter in parameters:
+            if parameter.requires_grad:
+                groups.setdefault(self._lr_factor(name), []).append(parameter)
+        if not groups:
+            raise ConfigError("No parameter is left to train.", "Freeze fewer parts.")
+        settings = [{"params": group, "lr": self.lr * factor} for factor, group in groups.items()]
+        optimizer: Optimizer
+        if self.name == "sgd":
+            optimizer = torch.optim.SGD(
+                settings, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True
+            )
+        else:
+            optimizer = torch.optim.AdamW(settings, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer, total_steps), "interval": "step"}}
+
+    def _lr_factor(self, name: str) -> float:
+        for prefix, factor in (self.lr_factors or {}).items():
+            if name == prefix or name.startswith(f"{prefix}."):
+                return factor
+        return 1.0
+
+    def _scheduler(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
+
+
+PAPER_OPTIMIZERS: dict[str, OptimizerConfig] = {
+    "segmentation": OptimizerConfig("sgd", 1e-2, 3e-5, 0.99, schedule="poly", warmup_fraction=0.0),
+    "classification": OptimizerConfig(
+        "adamw", 2e-5, 0.01, schedule="poly", warmup_fraction=0.0, lr_factors={"encoder": 0.1}
+    ),
+    "report": OptimizerConfig("adamw", 2e-5, 0.01, schedule="poly", warmup_fraction=0.0, lr_factors={"encoder": 0.1}),
+}
+"""Settings of the U-VLM authors' trainers, by stage."""

@@ -1,0 +1,49 @@
+"""Per-sample results of an evaluation epoch, gathered over processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.distributed as dist
+
+
+class EpochRecords:
+    """Collect one record a sample and merge the processes' records at the end of an epoch.
+
+    Corpus metrics (F1, BLEU, AUROC) are not means of per-batch values. Scoring the merged records
+    gives the same figures on any number of processes; a sample that a sampler repeated to make
+    shards even counts once.
+
+    Example:
+        >>> from ct_vlm.tasks.records import EpochRecords
+        >>> records = EpochRecords()
+        >>> records.add([{"id": "b", "x": 1}, {"id": "a", "x": 2}, {"id": "b", "x": 1}])
+        >>> [r["id"] for r in records.merge()]
+        ['a', 'b']
+    """
+
+    def __init__(self) -> None:
+        self._records: list[dict[str, Any]] = []
+
+    def add(self, records: list[dict[str, Any]]) -> None:
+        """Add records; each has an ``id`` that names its sample."""
+        self._records.extend(records)
+
+    def merge(self) -> list[dict[str, Any]]:
+        """Return the records of all processes, one a sample, ordered by id, and forget them."""
+        shards = [self._records]
+        if dist.is_available() and dist.is_initialized():
+            shards = [[] for _ in range(dist.get_world_size())]
+            dist.all_gather_object(shards, self._records)
+        self._records = []
+        unique = {record["id"]: record for shard in shards for record in shard}
+        return [unique[key] for key in sorted(unique)]
+
+
+def sample_ids(batch: Any, size: int, batch_idx: int) -> list[str]:
+    """Return the samples' names, or names made from rank, batch and position where there are none."""
+    names = batch.get("volume_id")
+    if names is not None:
+        return [str(name) for name in names]
+    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return [f"{rank}-{batch_idx:06d}-{i:04d}" for i in range(size)]

@@ -1,0 +1,123 @@
+"""The one generic report task: train, validate, test and predict any vision-language model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from ct_vlm.models import VisionLanguageModel
+from ct_vlm.tasks.base import TrainingTask
+from ct_vlm.tasks.optimizer import OptimizerConfig
+from ct_vlm.tasks.records import EpochRecords, sample_ids
+from ct_vlm.tasks.report_scores import score_reports
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ct_vlm.decoders import Decoder
+    from ct_vlm.encoders import Encoder
+    from ct_vlm.modules import Connector
+    from ct_vlm.text.prompts import ReportPrompt
+    from ct_vlm.transforms import CTPreset
+
+
+class ReportLightningModule(TrainingTask, VisionLanguageModel):
+    """Train a model of encoder, connectors and decoder to write reports.
+
+    The four published systems are configurations of this task. Validation logs the loss over all
+    target tokens; test writes every report and scores it, and scores it again against the
+    reference of another patient (the shuffled-image control).
+
+    Args:
+        encoder: Volume to features.
+        connectors: Features to visual context.
+        decoder: Visual context to text.
+        prompt: Instruction that opens every text.
+        preset: Preprocessing of the volumes, stored in the checkpoint.
+        optimizer: Optimizer and schedule.
+        frozen: Parts that do not train; the encoder, as in U-VLM's plans.
+        generation: Options of the decoder's ``generate`` in test and predict.
+        shuffle_seed: Seed of the shuffled-image control.
+
+    Shape:
+        - Batch: ``image (B, C, D, H, W)`` (or ``features``), ``report`` (B strings), optionally
+          ``labels (B, K)``, ``patient_id``, ``volume_id``.
+
+    References:
+        U-VLM, arXiv 2603.00479 (stage 3, frozen encoder).
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        connectors: Sequence[Connector],
+        decoder: Decoder,
+        prompt: ReportPrompt | str | None = None,
+        preset: CTPreset | str | None = None,
+        optimizer: OptimizerConfig | None = None,
+        *,
+        frozen: Sequence[str] = ("encoder",),
+        generation: dict[str, Any] | None = None,
+        shuffle_seed: int = 0,
+    ) -> None:
+        VisionLanguageModel.__init__(self, encoder, connectors, decoder, prompt, preset)
+        self.generation = {"max_new_tokens": 256, **(generation or {})}
+        self.shuffle_seed = shuffle_seed
+        self.val_loss = MeanMetric()
+        self._records = EpochRecords()
+        self.set_training(optimizer or OptimizerConfig(), frozen)
+        self._init_args["optimizer"] = self.optimizer
+
+    @classmethod
+    def from_model(cls, model: VisionLanguageModel, optimizer: OptimizerConfig | None = None, **options: Any) -> Any:
+        """Return a task that trains the parts of a built model.
+
+        Args:
+            model: E.g. what :func:`ct_vlm.models.u_vlm` returns; its parts are used, not copied.
+            optimizer: Optimizer and schedule.
+            options: Further arguments of the constructor.
+        """
+        parts = (model.encoder, list(model.connectors), model.decoder)
+        return cls(*parts, prompt=model.prompt, preset=model.preset, optimizer=optimizer, **options)
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the mean loss over the batch's target tokens."""
+        loss = self(batch).loss
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["report"]))
+        return loss
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Update the loss, weighted by target tokens."""
+        output = self(batch)
+        self.val_loss.update(output.loss, output.num_targets)
+        self.log("val/loss", self.val_loss, on_epoch=True, prog_bar=True, batch_size=len(batch["report"]))
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Write and record the batch's reports."""
+        self._records.add(self.predict_step(batch, batch_idx))
+
+    def on_test_epoch_end(self) -> None:
+        """Score all reports of all processes."""
+        scores = score_reports(self._records.merge(), self.shuffle_seed)
+        numbers = {f"test/{k}": float(v) for k, v in scores.items() if isinstance(v, int | float)}
+        self.log_dict(numbers)
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
+        """Return one record a sample: ids, the written report and what the batch knows of it."""
+        reports = self.generate_batch(batch, **self.generation)
+        ids = sample_ids(batch, len(reports), batch_idx)
+        records = []
+        for i, (name, report) in enumerate(zip(ids, reports, strict=True)):
+            record: dict[str, Any] = {"id": name, "prediction": report}
+            for key in ("volume_id", "study_id", "patient_id"):
+                if batch.get(key) is not None:
+                    record[key] = batch[key][i]
+            if batch.get("report") is not None:
+                record["reference"] = batch["report"][i]
+            if batch.get("labels") is not None:
+                record["labels"] = torch.as_tensor(batch["labels"][i]).tolist()
+            records.append(record)
+        return records

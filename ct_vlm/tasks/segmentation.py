@@ -1,0 +1,100 @@
+"""Stage 1 of U-VLM: segmentation training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor, nn
+from torchmetrics.segmentation import DiceScore
+
+from ct_vlm.losses import DeepSupervisionDiceCELoss, balanced_presence_loss, cell_presence
+from ct_vlm.models import SegmentationModel
+from ct_vlm.tasks.base import TrainingTask
+from ct_vlm.tasks.optimizer import OptimizerConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ct_vlm.encoders import Encoder
+    from ct_vlm.features import Features
+    from ct_vlm.modules import UNetDecoder
+
+
+class SegmentationLightningModule(TrainingTask, SegmentationModel):
+    """Train encoder and U-Net decoder on label maps.
+
+    Args:
+        encoder: Encoder to pretrain.
+        decoder: U-Net decoder.
+        optimizer: Optimizer and schedule.
+        label_pooling: How label maps reach coarser levels, see
+            :class:`~ct_vlm.losses.DeepSupervisionDiceCELoss`.
+        presence_levels: Encoder levels that are supervised with the classes present in each cell
+            (ours; empty as in the paper). It teaches the levels that the later stages read to
+            carry findings smaller than a cell.
+        presence_weight: Weight of that loss.
+        dice_weight: Weight of the Dice + cross-entropy loss.
+        roi_size: Window of sliding-window validation; the whole volume by default.
+
+    Shape:
+        - Batch: ``image (B, C, D, H, W)``, ``segmentation (B, D, H, W)``.
+
+    References:
+        U-VLM, arXiv 2603.00479. The presence loss is ours.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: UNetDecoder,
+        optimizer: OptimizerConfig | None = None,
+        *,
+        label_pooling: Literal["nearest", "max"] = "nearest",
+        presence_levels: Sequence[int] = (),
+        presence_weight: float = 1.0,
+        dice_weight: float = 1.0,
+        roi_size: tuple[int, int, int] | None = None,
+    ) -> None:
+        SegmentationModel.__init__(self, encoder, decoder)
+        self.loss = DeepSupervisionDiceCELoss(label_pooling)
+        self.presence_levels = tuple(presence_levels)
+        self.presence_heads = nn.ModuleList(
+            nn.Conv3d(encoder.level_dims[level], decoder.num_classes - 1, 1) for level in self.presence_levels
+        )
+        self.presence_weight, self.dice_weight = presence_weight, dice_weight
+        self.roi_size = None if roi_size is None else (roi_size[0], roi_size[1], roi_size[2])
+        self.val_dice = DiceScore(decoder.num_classes, include_background=False, average="macro", input_format="index")
+        self.set_training(optimizer or OptimizerConfig())
+        self._init_args["optimizer"] = self.optimizer
+
+    def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the total loss and its parts."""
+        features: Features = self.encoder(batch["image"])
+        parts = {}
+        if self.dice_weight > 0:
+            parts["dice_ce"] = self.dice_weight * self.loss(self.decoder(features), batch["segmentation"])
+        for level, head in zip(self.presence_levels, self.presence_heads, strict=True):
+            target = cell_presence(batch["segmentation"], features.grids[level], self.decoder.num_classes)
+            loss = balanced_presence_loss(head(features.map(level)), target)
+            parts[f"presence_{level}"] = self.presence_weight * loss
+        return {"loss": sum(parts.values(), start=batch["image"].new_zeros(())), **parts}
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the training loss."""
+        losses = self.losses(batch)
+        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, batch_size=len(batch["image"]))
+        return losses["loss"]
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Update the Dice score."""
+        self.val_dice.update(self.segment(batch["image"], self.roi_size), batch["segmentation"].long())
+        self.log("val/dice", self.val_dice, on_epoch=True, batch_size=len(batch["image"]))
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Update the Dice score."""
+        self.val_dice.update(self.segment(batch["image"], self.roi_size), batch["segmentation"].long())
+        self.log("test/dice", self.val_dice, on_epoch=True, batch_size=len(batch["image"]))
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Return label maps and ids."""
+        return {"segmentation": self.segment(batch["image"], self.roi_size), "volume_id": batch.get("volume_id")}
