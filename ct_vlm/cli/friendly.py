@@ -19,15 +19,20 @@ _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _UNION_NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value( type)?:|Expected a (<class 'NoneType'>|path but)"
 )
+_STRAY = re.compile(r"does not accept option '([^']+)'|unrecognized arguments: -*([^\s=]+)")
 _BLOCK_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 
-def explain(message: str, class_names: Sequence[str]) -> UsageError:
+def explain(message: str, class_names: Sequence[str], options: Sequence[str] = ()) -> UsageError:
     """Turn a parser message into an error that names the key, the class and the nearest name.
 
     Args:
         message: What the configuration parser said.
         class_names: Short names of the classes that a configuration may use.
+        options: Names of the subcommand's options, such as ``trainer.max_epochs``.
+
+    Returns:
+        The error, to be raised.
 
     Example:
         >>> text = 'Parser key "model": Expected a dot import path string: UNett'
@@ -40,6 +45,9 @@ def explain(message: str, class_names: Sequence[str]) -> UsageError:
     owner = classes[-1] if classes else ""
     if unknown := re.search(r"Option '([^']+)' is not accepted", message):
         return _unknown_argument(where, owner, unknown[1])
+    if stray := _STRAY.search(message):
+        typed = next(name for name in stray.groups() if name)
+        return UsageError(f"{where}no option `{typed}`.", did_you_mean(typed, options))
     if missing_class := re.search(r"Expected a dot import path string: (\S+)", message):
         name = missing_class[1]
         hint = did_you_mean(name.rpartition(".")[2], class_names) or "Run `ct-vlm list components` for the known ones."

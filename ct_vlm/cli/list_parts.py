@@ -50,15 +50,15 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _presets() -> list[dict[str, Any]]:
-    from ct_vlm.transforms import PRESETS
+    from ct_vlm.transforms import get_preset, list_presets
 
-    return [{"name": name, "what": _preset_line(preset)} for name, preset in sorted(PRESETS.items())]
+    return [{"name": name, **_preset_columns(get_preset(name).to_config()["init_args"])} for name in list_presets()]
 
 
 def _summary(documented: Any) -> str:
     return (inspect.getdoc(documented) or "").partition("\n\n")[0].replace("\n", " ")
 
 
-def _preset_line(preset: Any) -> str:
-    values = preset.to_config()
-    return ", ".join(f"{key}={value}" for key, value in values.get("init_args", values).items() if key != "name")
+def _preset_columns(settings: dict[str, Any]) -> dict[str, Any]:
+    windows = "; ".join(f"{low:g} to {high:g}" for low, high in settings["windows"])
+    return {"spacing mm": settings["spacing"], "size": settings["size"], "HU": windows, "norm": settings["norm"]}

@@ -16,6 +16,7 @@ PART_PACKAGES = (
     "decoders",
     "losses",
     "metrics",
+    "transforms",
     "datasets",
     "datamodules",
     "models",
@@ -51,22 +52,26 @@ def import_parts() -> dict[str, str]:
     return absent
 
 
-def subclasses(base: type) -> dict[str, type]:
-    """Return every imported subclass of a class, by its short name.
+def subclasses(base: type) -> list[type]:
+    """Return every imported subclass of a class, at any depth, each once.
+
+    Args:
+        base: The class to start from; not part of the result.
+
+    Returns:
+        Classes in the order they are met.
 
     Example:
-        >>> sorted(subclasses(ArithmeticError))[:2]
-        ['DecimalException', 'DivisionByZero']
+        >>> [cls.__name__ for cls in subclasses(ArithmeticError)][:3]
+        ['FloatingPointError', 'OverflowError', 'ZeroDivisionError']
     """
-    found: dict[str, type] = {}
+    found: dict[type, None] = {}
     waiting: list[type] = [base]
     while waiting:
         children: list[type] = waiting.pop().__subclasses__()
-        for child in children:
-            if child.__name__ not in found:
-                found[child.__name__] = child
-                waiting.append(child)
-    return found
+        waiting.extend(child for child in children if child not in found)
+        found.update(dict.fromkeys(children))
+    return list(found)
 
 
 def list_parts() -> list[Part]:
@@ -76,7 +81,7 @@ def list_parts() -> list[Part]:
     from torch.utils.data import Dataset
 
     import_parts()
-    classes = [cls for base in (nn.Module, Callback, LightningDataModule, Dataset) for cls in subclasses(base).values()]
+    classes = [cls for base in (nn.Module, Callback, LightningDataModule, Dataset) for cls in subclasses(base)]
     parts = {f"{cls.__module__}.{cls.__qualname__}": _describe(cls) for cls in classes if _is_public_part(cls)}
     return sorted(parts.values(), key=lambda part: (PART_PACKAGES.index(part.package), part.name))
 

@@ -6,10 +6,14 @@ release: raw v1 values beside v2 HU twins, missing spacing, broken affines, empt
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ct_vlm.cli.output import say
+from ct_vlm.cli.types import positive
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,18 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the whole tree (default 0)")
     parser.add_argument("--defects", action="store_true", help="include the public release's known flaws")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default 0: this one)")
-
-
-def positive(text: str) -> int:
-    """Parse an integer of at least 1.
-
-    Raises:
-        ArgumentTypeError: If it is no integer or smaller.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"expected an integer of at least 1, but got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

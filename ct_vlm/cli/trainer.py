@@ -7,9 +7,11 @@ answered with the nearest one and exit code 2.
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.cli.friendly import explain
+from ct_vlm.errors import CTVLMError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,21 +44,36 @@ def run(argv: Sequence[str]) -> int:
             try:
                 self.config = parser.parse_args(args)
             except argparse.ArgumentError as error:
-                raise explain(str(error), _class_names()) from error
+                options = self._subcommand_parsers[argv[0]]._option_string_actions
+                raise explain(str(error), _class_names(), [name.lstrip("-") for name in options]) from error
 
+    # Lightning calls what newer parsers deprecate; that is between the two of them
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     import_parts()
     quiet = {"exit_on_error": False}
-    _CLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        # the tasks own their optimizers; Lightning's extra options would only override them in silence
-        auto_configure_optimizers=False,
-        parser_kwargs={**quiet, **{name: dict(quiet) for name in SUBCOMMANDS}},
-        args=list(argv),
-    )
+    try:
+        _CLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            # the tasks own their optimizers; Lightning's extra options would only override them in silence
+            auto_configure_optimizers=False,
+            parser_kwargs={**quiet, **{name: dict(quiet) for name in SUBCOMMANDS}},
+            args=list(argv),
+        )
+    except ValueError as error:
+        if (own := _own_cause(error)) is None:
+            raise
+        raise own from error
     return 0
+
+
+def _own_cause(error: BaseException | None) -> CTVLMError | None:
+    """Return our error among the causes of one that the parser wrapped around it."""
+    while error is not None and not isinstance(error, CTVLMError):
+        error = error.__cause__
+    return error
 
 
 def _class_names() -> list[str]:
@@ -66,4 +83,4 @@ def _class_names() -> list[str]:
 
     from ct_vlm.cli.parts import subclasses
 
-    return [name for base in (nn.Module, LightningDataModule, Callback) for name in subclasses(base)]
+    return [cls.__name__ for base in (nn.Module, LightningDataModule, Callback) for cls in subclasses(base)]

@@ -1,0 +1,141 @@
+"""`ct-vlm fit | validate | test | predict` on parts defined here."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from lightning import LightningDataModule
+from torch import Tensor, nn
+
+from ct_vlm.cli import main
+from ct_vlm.component import Component
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class ToyEncoder(Component):
+    """An encoder of one layer."""
+
+    def __init__(self, dim: int = 4, depths: tuple[int, ...] = (1, 2)) -> None:
+        super().__init__()
+        self.layer = nn.Linear(dim, 1)
+
+
+class ToyTask(Component):
+    """A task over a nested component."""
+
+    def __init__(self, encoder: Component, lr: float = 0.1) -> None:
+        super().__init__()
+        if lr < 0:
+            from ct_vlm.errors import ConfigError
+
+            raise ConfigError(f"`lr` is {lr}.", "Pass a positive one.")
+        self.encoder, self.lr = encoder, lr
+
+    def training_step(self, batch: Tensor) -> Tensor:
+        return self.encoder.layer(batch).pow(2).mean()
+
+    def validation_step(self, batch: Tensor) -> None:
+        self.log("val/loss", self.training_step(batch))
+
+    def test_step(self, batch: Tensor) -> None:
+        self.log("test/loss", self.training_step(batch))
+
+    def predict_step(self, batch: Tensor) -> Tensor:
+        return self.encoder.layer(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), self.lr)
+
+
+class ToyData(LightningDataModule):
+    """Random vectors."""
+
+    def __init__(self, count: int = 4) -> None:
+        super().__init__()
+        self.count = count
+
+    def train_dataloader(self) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(torch.randn(self.count, 4))
+
+    val_dataloader = test_dataloader = predict_dataloader = train_dataloader
+
+
+def config(folder: Path, **changes: object) -> str:
+    """Write a configuration that names its classes by their short names."""
+    values = {
+        "seed_everything": 1,
+        "model": {
+            "class_path": "ToyTask",
+            "init_args": {"encoder": {"class_path": "ToyEncoder", "init_args": {"dim": 4}}, "lr": 0.5},
+        },
+        "data": {"class_path": "ToyData", "init_args": {"count": 2}},
+        "trainer": {
+            "max_epochs": 1,
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+            "default_root_dir": str(folder),
+        },
+        **changes,
+    }
+    file = folder / "config.yaml"
+    file.write_text(json.dumps(values))  # JSON is YAML
+    return str(file)
+
+
+def test_fit_then_validate_test_and_predict_from_the_checkpoint(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = config(tmp_path)
+    assert main(["fit", "-c", file]) == 0
+    checkpoint = next(tmp_path.rglob("*.ckpt"))
+    assert next(tmp_path.rglob("version_0/config.yaml")).is_file()
+    for command in ("validate", "test", "predict"):
+        assert main([command, "-c", file, "--ckpt_path", str(checkpoint)]) == 0
+
+
+def test_options_override_the_file(tmp_path: Path, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(ToyTask, "on_fit_start", lambda self: seen.append((self.lr, self.encoder.layer.in_features)))
+    arguments = ["fit", "-c", config(tmp_path), "--model.lr=0.25", "--trainer.fast_dev_run=true"]
+    assert main([*arguments, "--model.encoder.depths=[3]"]) == 0
+    assert seen == [(0.25, 4)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "expected"),
+    [
+        ({}, ["--model.encoder.dimm=4"], "`ToyEncoder` has no argument `dimm`.\nDid you mean `dim`?"),
+        ({}, ["--model=ToyTaskk"], "no class `ToyTaskk`.\nDid you mean `ToyTask`?"),
+        ({}, ["--data.count=x"], "`data.count`: "),
+        ({"model": {"class_path": "ToyTask"}}, [], "needs `encoder`"),
+        ({"modle": 3}, [], "no option `modle`.\nDid you mean `model`"),
+        ({"trainer": {"max_epoch": 3}}, [], "no option `trainer.max_epoch`.\nDid you mean `trainer.max_epochs`"),
+        ({}, ["--traner.max_epochs=3"], "no option `traner.max_epochs`.\nDid you mean `trainer.max_epochs`"),
+    ],
+)
+def test_wrong_configurations_exit_2_with_a_suggestion(tmp_path: Path, capsys, changes, options, expected: str) -> None:
+    assert main(["fit", "-c", config(tmp_path, **changes), *options]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+
+
+def test_absent_file_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "-c", "absent.yaml"]) == 2
+    assert "absent.yaml" in capsys.readouterr().err
+
+
+def test_error_while_building_the_model_exits_1(tmp_path: Path, capsys) -> None:
+    assert main(["fit", "-c", config(tmp_path), "--model.lr=-1"]) == 1
+    assert "error: `lr` is -1.0.\nPass a positive one." in capsys.readouterr().err
+
+
+def test_help_of_a_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--help"]) == 0
+    assert "--ckpt_path" in capsys.readouterr().out
