@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ class DecoderOutput:
     num_targets: Tensor | None = None
 
 
-class Decoder(Component):
+class Decoder(Component, ABC):
     """Base of every decoder.
 
     A subclass sets the three attributes and implements the three methods.

@@ -83,6 +83,12 @@ class CausalLMDecoder(Decoder):
         0
         >>> len(decoder.generate(["Report:"], visual, max_new_tokens=4))
         1
+
+    References:
+        U-VLM, https://arxiv.org/abs/2603.00479. Differs from the paper: in a pretrained LM, states
+        are added before the layer's attention, as its inside is left alone; the small decoder adds
+        them in between attention and feed-forward network, as the paper does. The paper's pretrained
+        variant has no injection at all.
     """
 
     def __init__(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 VISUAL_MARKER = "<visual>"
 """Where a prompt holds this marker, the visual tokens go there; without it they open the text
-(after a begin-of-text token, which pretrained models expect first)."""
+(after a begin-of-text token, which pretrained models expect first). The marker itself becomes no
+token, so tokens around the image are written out: ``<|vision_start|><visual><|vision_end|>``."""
 
 TEXT_MARKER = "<text>"
 """Where a prompt holds this marker, the text of the visual context goes there."""

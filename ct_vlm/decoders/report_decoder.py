@@ -198,7 +198,8 @@ class ReportDecoderForCausalLM(ReportDecoderPreTrainedModel, GenerationMixin):
 
     ``visual_states``, ``visual_index`` and ``visual_layers`` are added after the self-attention
     residual and before the feed-forward network of their layer, which is the paper's place; in any
-    other language model, :class:`ct_vlm.decoders.CausalLMDecoder` adds them before the layer.
+    other language model, :class:`ct_vlm.decoders.CausalLMDecoder` adds them before the layer. As text
+    reads visual positions through attention alone, states of the last layer reach no text here.
 
     Args:
         config: Sizes.

@@ -74,6 +74,14 @@ def test_empty_prompts_give_one_padding_token(tokenizer):
     assert not batch.attention_mask.any()
 
 
+def test_moving_a_batch_keeps_every_field(tokenizer):
+    batch = encode_batch(tokenizer, PROMPTS, TARGETS)
+    moved = batch.to("meta").inputs()
+    assert set(moved) == {"input_ids", "attention_mask", "labels", "visual_position"}
+    assert all(value.is_meta and value.shape == batch.inputs()[name].shape for name, value in moved.items())
+    assert encode_batch(tokenizer, PROMPTS).to("meta").labels is None
+
+
 def test_splice_text():
     assert splice_text(["A <text> B", "C", "<visual>D"], ["x", "y", "z"]) == ["A x B", "y\nC", "<visual>z\nD"]
     assert splice_text(["A <text>B"], None) == ["A B"]

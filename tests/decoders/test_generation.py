@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
+from ct_vlm.component import Component
+from ct_vlm.decoders import CausalLMDecoder
 from ct_vlm.decoders.generation import generation_config
 from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.features import VisualContext
@@ -148,12 +151,17 @@ def test_modes_are_restored(make_decoder, visual):
     assert not decoder.lm.model.layers[1].training
 
 
-def test_defaults_shipped_with_weights_are_not_inherited(make_decoder, tokenizer, visual):
-    decoder = make_decoder()
-    decoder.lm.generation_config.update(do_sample=True, temperature=9.0, top_k=5)
-    fresh = make_decoder(model=decoder.lm.__class__.__mro__[2](decoder.lm.config))
-    assert fresh.lm.generation_config.do_sample is not True
-    assert fresh.lm.generation_config.temperature is None or fresh.lm.generation_config.temperature == 1.0
+def test_weights_bring_their_stop_tokens_but_not_their_sampling(make_decoder, tokenizer, visual, tmp_path):
+    plain = make_decoder("llama")
+    lm = AutoModelForCausalLM.from_config(plain.lm.config)
+    lm.load_state_dict(plain.lm.state_dict())
+    lm.generation_config.update(do_sample=True, temperature=9.0, repetition_penalty=5.0, eos_token_id=[7, 9])
+    lm.save_pretrained(tmp_path)
+    decoder = CausalLMDecoder(str(tmp_path), tokenizer)
+    assert decoder.stop_token_ids == sorted({7, 9, tokenizer.eos_token_id})
+    assert Component.from_config(decoder.to_config()).stop_token_ids == decoder.stop_token_ids
+    decoder.stop_token_ids = plain.stop_token_ids
+    assert decoder.generate(PROMPTS, visual, max_new_tokens=6) == plain.generate(PROMPTS, visual, max_new_tokens=6)
 
 
 def test_named_errors(make_decoder, make_visual, visual):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ct_vlm.decoders import CausalLMDecoder
+from ct_vlm.decoders import CausalLMDecoder, Decoder
 from ct_vlm.errors import CheckpointError, ConfigError, ShapeError
 from ct_vlm.features import VisualContext
 
@@ -122,6 +122,15 @@ def test_a_model_that_drops_keywords_is_refused(make_decoder, make_visual):
     with pytest.raises(ConfigError, match=r"passes no keyword arguments to its layers \[1\]"):
         decoder(ids, visual=make_visual(layers=(0,)))
     assert decoder(ids, visual=VisualContext(make_visual().tokens)).logits.isfinite().all()
+
+
+def test_an_incomplete_decoder_is_refused():
+    class Incomplete(Decoder):
+        def encode(self, prompts, targets=None, visual=None):
+            return None
+
+    with pytest.raises(TypeError, match="abstract method"):
+        Incomplete()
 
 
 def test_contract_attributes(family, make_decoder):
