@@ -42,7 +42,7 @@ _KEYWORDS: dict[str, str] = {
     "Peribronchial thickening": r"peribronchial|bronchial wall",
     "Consolidation": r"consolidat",
     "Bronchiectasis": r"bronchiecta",
-    "Interlobular septal thickening": r"septa",
+    "Interlobular septal thickening": r"\bsepta",
 }
 _NEGATION = re.compile(r"\b(no|not|without|free of|absence|neither|nor|normal)\b")
 _SIDES = {"left": r"\bleft\b", "right": r"\bright\b"}
@@ -73,8 +73,9 @@ def find_location(text: str, label: str) -> set[str]:
         cause = f"Unknown label `{label}`."
         raise ConfigError(cause, "Use the names of `ct_vlm.text.labels.CT_RATE_LABELS`.")
     places: set[str] = set()
-    for part in re.split(r"[.;,\n]\s+|[.;,\n]$", text.lower()):
-        if re.search(_KEYWORDS[label], part) and not _NEGATION.search(part):
+    sentences = re.split(r"[.;\n](?:\s+|$)", text.lower())
+    for part in (part for s in sentences if not _NEGATION.search(s) for part in s.split(", ")):
+        if re.search(_KEYWORDS[label], part):
             places |= _places(part)
     return places
 

@@ -18,7 +18,7 @@ _AIR = -985.0
 
 def peribronchial_thickening(scene: Scene) -> Finding:
     """Draw thick walls around the central bronchi of both sides."""
-    wall = scene.fair(scene.rng.uniform(4, 6), 1.1)
+    wall = scene.radius(4, 6, 1.1)
     around = weights(0, 1, 2, 3, 4, 5, ORGAN["airways"], ORGAN["mediastinum"])
     for side in (0, 1):
         for start, end, radius in bronchi(scene.anatomy, side):
@@ -31,7 +31,7 @@ def peribronchial_thickening(scene: Scene) -> Finding:
 def bronchiectasis(scene: Scene) -> Finding:
     """Draw a cluster of dilated bronchi with walls in one lobe."""
     rng = scene.rng
-    outer = scene.fair(rng.uniform(6.5, 8), 1.6)
+    outer = scene.radius(6.5, 8, 1.6)
     lumen = outer - scene.fair(2.2, 0.75)
     center = np.array(scene.anatomy.place(rng, scene.lobe, 1.8 * outer))
     sign = -1 if scene.lobe.startswith("right") else 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ct_vlm.phantoms.findings.scene import sides
+from ct_vlm.phantoms.findings.scene import in_lobe, sides
 from ct_vlm.phantoms.organs import LUNG
 from ct_vlm.phantoms.shapes import Shape
 
@@ -32,8 +32,10 @@ def emphysema(scene: Scene) -> Finding:
     for lung in sides(side):
         lobe = ("right upper lobe", "left upper lobe")[lung]
         for _ in range(10):
-            radius = scene.fair(scene.rng.uniform(9, 15), 1.8)
-            scene.draw(scene.ball(scene.anatomy.place(scene.rng, lobe, 0.4 * radius), radius), -995, within=LUNG)
+            radius = scene.radius(9, 15, 1.8)
+            scene.draw(
+                scene.ball(scene.anatomy.place(scene.rng, lobe, 0.4 * radius), radius), -995, within=in_lobe(lobe)
+            )
     if side == "bilateral":
         return scene.finding("bilateral", location="upper lobes")
     return scene.finding(lobe=f"{side} upper lobe")
@@ -104,7 +106,7 @@ def pleural_effusion(scene: Scene) -> Finding:
     """Draw fluid behind the lung, thickest at the base."""
     side, anatomy = scene.pick_side(bilateral=0.35), scene.anatomy
     b = anatomy.cage[0]
-    thickness = round(2 * scene.fair(scene.rng.uniform(13, 24), 1.5))
+    thickness = round(2 * scene.radius(13, 24, 1.5))
     top = np.float32(anatomy.center[0] - 45)
     wall = np.float32(anatomy.center[1] + 0.917 * b)  # back wall of the rib cage at 0.4 of its width
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ct_vlm.phantoms.organs import LUNG, weights
-from ct_vlm.phantoms.schema import LOBES
+from ct_vlm.phantoms.findings.scene import in_lobe, sides
+from ct_vlm.phantoms.organs import LUNG
 from ct_vlm.phantoms.shapes import Shape, capsule, ellipsoid
 
 if TYPE_CHECKING:
@@ -16,14 +16,9 @@ if TYPE_CHECKING:
     from ct_vlm.phantoms.shapes import Array, Point
 
 
-def in_lobe(lobe: str) -> Array:
-    """Return the ``within`` weights of one lobe."""
-    return weights(1 + LOBES.index(lobe))
-
-
 def nodule(scene: Scene) -> Finding:
     """Draw one solid round nodule."""
-    diameter = round(2 * scene.fair(scene.rng.uniform(5, 11), 1.6))
+    diameter = round(2 * scene.radius(5, 11, 1.6))
     center = scene.anatomy.place(scene.rng, scene.lobe, diameter / 2 + 3)
     scene.draw(scene.ball(center, diameter / 2), 60, within=LUNG)
     return scene.finding(lobe=scene.lobe, size_mm=diameter)
@@ -33,7 +28,7 @@ def opacity(scene: Scene) -> Finding:
     """Draw a ground-glass patch in one lobe, or one in the same lobe of both lungs."""
     rng = scene.rng
     both = rng.random() < 0.35
-    diameter = round(2 * scene.fair(rng.uniform(17, 27), 2.5))
+    diameter = round(2 * scene.radius(17, 27, 2.5))
     level = "lower" if "lower" in scene.lobe else "upper"
     lobes = [f"right {level} lobe", f"left {level} lobe"] if both else [scene.lobe]
     for lobe in lobes:
@@ -48,7 +43,7 @@ def opacity(scene: Scene) -> Finding:
 def consolidation(scene: Scene) -> Finding:
     """Draw a dense block in one lobe with air bronchograms."""
     rng = scene.rng
-    radius = scene.fair(rng.uniform(24, 33), 3)
+    radius = scene.radius(24, 33, 3)
     center = scene.anatomy.place(rng, scene.lobe, 0.5 * radius)
     within = in_lobe(scene.lobe)
     rz, ry, rx = (radius * rng.uniform(0.85, 1.1, 3)).tolist()
@@ -62,13 +57,8 @@ def consolidation(scene: Scene) -> Finding:
 
 def atelectasis(scene: Scene) -> Finding:
     """Draw plates of collapsed lung above the diaphragm."""
-    rng, side = scene.rng, scene.pick_side(bilateral=0.35)
-    names = {
-        "right": ("right lower lobe", "right middle lobe"),
-        "left": ("left lower lobe",),
-        "bilateral": ("right lower lobe", "left lower lobe"),
-    }[side]
-    lobes = names if side == "bilateral" else (names[int(rng.integers(len(names)))],)
+    side = scene.pick_side(bilateral=0.35)
+    lobes = [("right lower lobe", "left lower lobe")[lung] for lung in sides(side)]
     for lobe in lobes:
         _plate(scene, lobe)
     if side == "bilateral":
@@ -81,8 +71,7 @@ def _plate(scene: Scene, lobe: str) -> None:
     rng, anatomy = scene.rng, scene.anatomy
     b, a = anatomy.cage
     sign = -1 if lobe.startswith("right") else 1
-    back = rng.uniform(0.05, 0.35) if "lower" in lobe else rng.uniform(-0.6, -0.45)
-    _, y, x = anatomy.at(0, back * b, sign * rng.uniform(0.52, 0.62) * a)
+    _, y, x = anatomy.at(0, rng.uniform(0.05, 0.35) * b, sign * rng.uniform(0.52, 0.62) * a)
     dome = float(anatomy.dome(np.array([y]), np.array([x]), int(sign > 0))[0])
     center: Point = (dome - scene.fair(9, 2), y, x)
     half = scene.fair(3.5, 0.75)

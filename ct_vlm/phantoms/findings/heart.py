@@ -36,7 +36,7 @@ def cardiomegaly(scene: Scene) -> Finding:
 
 def pericardial_effusion(scene: Scene) -> Finding:
     """Draw a shell of fluid around the heart and its fat."""
-    thickness = round(2 * scene.fair(scene.rng.uniform(5.5, 9), 1.2))
+    thickness = round(2 * scene.radius(5.5, 9, 1.2))
     outer = heart_shape(scene.anatomy, scene.heart_factor, 3 + thickness)
     inner = heart_shape(scene.anatomy, scene.heart_factor, 3)
     free = weights(0, 1, 2, 3, 4, 5, ORGAN["mediastinum"], ORGAN["liver"])
@@ -53,7 +53,7 @@ def coronary_calcification(scene: Scene) -> Finding:
         start, end = (np.array(point) for point in _ARTERIES[artery])
         for step in np.linspace(0.05, 0.95, 3 if several else 5):
             point = start + (end - start) * step + rng.normal(0, 0.05, 3)
-            radius = scene.fair(rng.uniform(3, 4.5), 1.05)
+            radius = scene.radius(3, 4.5, 1.05)
             scene.draw(scene.ball(_on_heart(scene, point / np.linalg.norm(point)), radius), rng.uniform(950, 1300))
     return scene.finding(location="coronary arteries" if several else name)
 

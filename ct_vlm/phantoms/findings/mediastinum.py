@@ -30,7 +30,7 @@ def arterial_calcification(scene: Scene) -> Finding:
     name = ("aortic arch", "descending aorta", "thoracic aorta")[int(rng.choice(3, p=[0.4, 0.3, 0.3]))]
     for index in range(int(rng.integers(4, 6))):
         arch = name == "aortic arch" or (name == "thoracic aorta" and index % 2 == 0)
-        radius = scene.fair(rng.uniform(3.5, 5), 1.15)
+        radius = scene.radius(3.5, 5, 1.15)
         point = _arch_point(scene) if arch else _descending_point(scene)
         scene.draw(scene.ball(point, radius), rng.uniform(850, 1200))
     return scene.finding(location=name)
@@ -53,7 +53,7 @@ def lymphadenopathy(scene: Scene) -> Finding:
     rng = scene.rng
     station = list(_STATIONS)[int(rng.integers(len(_STATIONS)))]
     center, side = _STATIONS[station]
-    diameter = round(2 * scene.fair(rng.uniform(8, 12), 1.6))
+    diameter = round(2 * scene.radius(8, 12, 1.6))
     free = weights(0, 1, 2, 3, 4, 5, ORGAN["mediastinum"], ORGAN["esophagus"], ORGAN["heart"])
     offsets: tuple[Point, ...] = ((0, 0, 0), (20, 4, 4), (-20, 2, -4), (2, -18, 6))
     for index, (dz, dy, dx) in enumerate(offsets):
@@ -65,7 +65,7 @@ def lymphadenopathy(scene: Scene) -> Finding:
 
 def hiatal_hernia(scene: Scene) -> Finding:
     """Draw stomach with air above the diaphragm, behind the heart."""
-    anatomy, diameter = scene.anatomy, round(2 * scene.fair(scene.rng.uniform(24, 31), 2.5))
+    anatomy, diameter = scene.anatomy, round(2 * scene.radius(24, 31, 2.5))
     r = diameter / 2
     z, y, x = anatomy.at(anatomy.domes[0] + 6 + scene.rng.uniform(-6, 6), anatomy.spine_y - 36, 2)
     others = set(range(len(ORGAN) + 1)) - {ORGAN["aorta"], ORGAN["bone"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ct_vlm.phantoms.organs import weights
 from ct_vlm.phantoms.schema import FINDING_OFFSET, LOBES, Finding
 from ct_vlm.phantoms.shapes import Shape, ellipsoid
 from ct_vlm.text.labels import CT_RATE_LABELS
@@ -51,6 +52,11 @@ class Scene:
     def fair(self, radius: float, voxels: float = 1.5) -> float:
         """Return a radius that spans at least ``2 * voxels`` voxels, within reason."""
         return max(radius, min(voxels * self.resolution_mm, _LARGEST_FAIR_RADIUS))
+
+    def radius(self, low: float, high: float, voxels: float = 1.5) -> float:
+        """Draw a radius between two bounds, both raised where the grid would lose it."""
+        low = self.fair(low, voxels)
+        return float(self.rng.uniform(low, max(high, 1.3 * low)))
 
     def ball(self, center: Point, radius: float) -> Shape:
         """Return a sphere, stretched along an axis whose voxels are larger than itself."""
@@ -102,3 +108,8 @@ def lobe_side(lobe: str) -> Side:
 def sides(side: Side) -> tuple[int, ...]:
     """Return the lungs of a side: 0 right, 1 left."""
     return {"right": (0,), "left": (1,), "bilateral": (0, 1)}[side]
+
+
+def in_lobe(lobe: str) -> Array:
+    """Return the ``within`` weights of one lobe."""
+    return weights(1 + LOBES.index(lobe))

@@ -35,19 +35,19 @@ _NEGATIVES = (
 _SLOTS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "airways": ("trachea and bronchie", ("Peribronchial thickening",), 1.0),
     "device": ("heart", ("Medical material",), 0.0),
-    "aorta": ("mediastinum", ("Arterial wall calcification",), 1.0),
+    "aorta": ("mediastinum", ("Arterial wall calcification",), 0.85),
     "heart": ("heart", ("Cardiomegaly",), 1.0),
     "pericardium": ("heart", ("Pericardial effusion",), 1.0),
-    "coronary": ("heart", ("Coronary artery wall calcification",), 0.6),
+    "coronary": ("heart", ("Coronary artery wall calcification",), 0.5),
     "esophagus": ("esophagus", ("Hiatal hernia",), 1.0),
     "lymph": ("mediastinum", ("Lymphadenopathy",), 1.0),
     "lung": ("lung", _LUNG_LABELS, 1.0),
     "lung negatives": ("lung", (), 1.0),
     "pleura": ("pleura", ("Pleural effusion",), 1.0),
-    "thyroid": ("thyroid", (), 0.5),
-    "breast": ("breast", (), 0.5),
-    "abdomen": ("abdomen", (), 1.0),
-    "bone": ("bone", (), 1.0),
+    "thyroid": ("thyroid", (), 0.3),
+    "breast": ("breast", (), 0.4),
+    "abdomen": ("abdomen", (), 0.85),
+    "bone": ("bone", (), 0.85),
 }
 _DEVICE_REGION = {"pacemaker": "heart", "port catheter": "mediastinum", "sternotomy wires": "bone"}
 _DEVICE_NAMES = {
@@ -120,7 +120,7 @@ def _lung_negatives(facts: dict[str, Finding], rng: np.random.Generator) -> list
         words = [word for label, word in group.items() if label not in facts]
         if index == 0:
             words.insert(1, "mass")
-        elif keep < 0.4:
+        elif keep < 0.5:
             continue
         if words:
             listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

@@ -41,7 +41,7 @@ NORMAL: dict[str, tuple[str, ...]] = {
         "No pericardial effusion.",
         "There is no effusion in the pericardial space.",
         "No pericardial effusion or thickening is seen.",
-        "Pericardium is free of effusion.",
+        "Pericardial thickness is normal.",
         "Pericardial thickening or effusion was not observed.",
         "Pericardial space is normal.",
         "Without pericardial effusion.",

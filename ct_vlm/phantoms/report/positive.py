@@ -171,7 +171,7 @@ POSITIVE: dict[str, tuple[str, ...]] = {
         "Fibrotic densities of sequela nature are noted in the apex of {lung}.",
         "{side} apical pleuroparenchymal sequela bands are observed.",
         "Apical sequela fibrotic bands are seen {on}.",
-        "Fibroatelectatic sequela changes are present at the apex of {lung}.",
+        "Fibrotic sequela changes are present at the apex of {lung}.",
         "Chronic fibrotic sequelae are noted at the apex of {lung}.",
         "Sequela fibrotic recessions {on} at the apex.",
         "Apical fibrotic sequela densities {on}.",
