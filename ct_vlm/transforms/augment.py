@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 
 from ct_vlm.errors import ConfigError
 
@@ -152,6 +151,8 @@ class FlipSafeAugmentation:
 
     def _monai(self, item: dict[str, Any], seed: int) -> None:
         """Apply intensity and affine changes in place."""
+        from monai.utils.type_conversion import convert_to_tensor
+
         original = item["image"]
         work: dict[str, Any] = {"image": original.float()}
         if "segmentation" in item:
@@ -159,10 +160,11 @@ class FlipSafeAugmentation:
         work = self._intensity().set_random_state(seed=seed)(work)
         work["image"] = work["image"] - self.config["pad_hu"]  # zeros moved in from outside become `pad_hu`
         work = self._affine(list(work), original.shape[1:]).set_random_state(seed=seed)(work)
-        image = torch.as_tensor(work["image"]) + self.config["pad_hu"]
+        work = {key: convert_to_tensor(value, track_meta=False) for key, value in work.items()}
+        image = work["image"] + self.config["pad_hu"]
         item["image"] = image.round().clamp(-32768, 32767).to(original.dtype)
         if "segmentation" in item:
-            item["segmentation"] = torch.as_tensor(work["segmentation"])[0].round().to(item["segmentation"].dtype)
+            item["segmentation"] = work["segmentation"][0].round().to(item["segmentation"].dtype)
 
     def _intensity(self) -> Any:
         """Return the MONAI transform of HU values."""
