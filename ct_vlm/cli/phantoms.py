@@ -31,20 +31,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the whole tree (default 0)")
     parser.add_argument("--defects", action="store_true", help="include the public release's known flaws")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default 0: this one)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default one a core; 0 uses this one)")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the phantoms and say where they are."""
-    from ct_vlm.phantoms import write_ct_rate
+    from ct_vlm.phantoms import LAYOUTS
 
-    write_ct_rate(
+    manifest = LAYOUTS[args.layout](
         args.out,
         args.count,
         shape=tuple(args.shape),
         seed=args.seed,
         defects=args.defects,
         workers=args.workers,
+        progress=not args.no_progress,
     )
-    say(f"{args.count} phantoms in {args.out}")
+    broken = f", {len(manifest.defects)} of them defective" if manifest.defects else ""
+    say(f"{len(manifest.volumes)} volumes in {args.out}{broken}")
     return 0

@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.cli.friendly import explain
+from ct_vlm.cli.predictions import save_predictions
 from ct_vlm.errors import CTVLMError
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ def run(argv: Sequence[str]) -> int:
             except argparse.ArgumentError as error:
                 options = self._subcommand_parsers[argv[0]]._option_string_actions
                 raise explain(str(error), _class_names(), [name.lstrip("-") for name in options]) from error
+
+        def after_predict(self) -> None:
+            """Keep the predicted records."""
+            trainer = self.trainer
+            folder = trainer.log_dir or trainer.default_root_dir
+            save_predictions(trainer.predict_loop.predictions, folder, trainer.global_rank, trainer.world_size)
 
     # Lightning calls what newer parsers deprecate; that is between the two of them
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")

@@ -45,8 +45,8 @@ class ToyTask(Component):
     def test_step(self, batch: Tensor) -> None:
         self.log("test/loss", self.training_step(batch))
 
-    def predict_step(self, batch: Tensor) -> Tensor:
-        return self.encoder.layer(batch)
+    def predict_step(self, batch: Tensor) -> list[dict]:
+        return [{"value": value} for value in self.encoder.layer(batch).flatten().tolist()]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), self.lr)
@@ -97,6 +97,8 @@ def test_fit_then_validate_test_and_predict_from_the_checkpoint(tmp_path: Path, 
     assert next(tmp_path.rglob("version_0/config.yaml")).is_file()
     for command in ("validate", "test", "predict"):
         assert main([command, "-c", file, "--ckpt_path", str(checkpoint)]) == 0
+    written = next(tmp_path.rglob("predictions.jsonl")).read_text().splitlines()
+    assert [list(json.loads(line)) for line in written] == [["value"], ["value"]]
 
 
 def test_options_override_the_file(tmp_path: Path, monkeypatch) -> None:
