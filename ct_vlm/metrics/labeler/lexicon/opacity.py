@@ -1,0 +1,56 @@
+"""Lung opacity and consolidation (consolidation alone is not an opacity)."""
+
+from __future__ import annotations
+
+from ct_vlm.metrics.labeler.lexicon.places import IN_LUNG, ONLY_LUNG
+from ct_vlm.metrics.labeler.rules import Finding, LabelRule, rewrite, stems, words
+
+_NAMED_OTHERWISE = (
+    r"(?:fibro\w+|sequel\w+|\w*atelect\w+|linear|band\w*|pleuro ?parenchymal|calcif\w+"
+    r"|metal\w*|soft tissue|fat\w*|fluid|liquid|air|bone"
+    r"|sclerotic|lytic|contrast|blood|cystic|low|lower|decreas\w+|reduced|normal|liver"
+    r"|vertebra\w*|mediastinal|medullary)"
+)
+
+OPACITY = LabelRule(
+    label="Lung opacity",
+    stems=stems("opaci glass infiltr paving densit ggo"),
+    rewrites=(
+        # densities whose nature the report names: they belong to another label
+        rewrite(
+            rf"\b{_NAMED_OTHERWISE}(?:[ ,]+(?!ground|frost|glass|consol|patch|infilt"
+            rf"|nodul)\w+){{0,2}} (?:densit\w+|opacit\w+)"
+        ),
+        rewrite(r"\b(?:densit\w+|opacit\w+)(?: increas\w+| areas?)?(?: \w+){0,6}? (?:sequel|fibro|atelect|scar)\w*"),
+        rewrite(r"\b(?:fat\w*|steato\w*|bone marrow) infiltrat\w+", r"\binfiltrat\w+ of fat"),
+        rewrite(r"\bopaci\w+ (?:of|by|with) (?:the )?(?:contrast|vessel|lumen|arter)\w*", r"\bcontrast opaci\w+"),
+    ),
+    findings=(
+        Finding("ground glass", words(r"\b(?:ground|frosted|icy|iced|matte?|buzlu) ?glass\w*", r"\bggos?\b")),
+        Finding(
+            "crazy paving",
+            words(r"\b(?:crazy|cobble ?stone|paving stone) ?(?:paving|pattern|appearance)", r"\bpaving\b"),
+        ),
+        Finding("opacity", words(r"\bopacit\w+", r"\bopacif\w+"), place=IN_LUNG),
+        Finding("infiltration", words(r"\binfiltrat\w+"), place=IN_LUNG),
+        Finding(
+            "density increase",
+            words(
+                r"\bdensit(?:y|ies)(?: \w+)? (?:increas\w+|areas?|elevations?|patches)",
+                r"\bincreas\w+(?: (?:in|of|the|lung|parenchymal))* densit\w+",
+                r"\b(?:patchy|nodular|acinar|alveolar|reticulo ?nodular|reticular|dependent|focal"
+                r"|diffuse)(?:[ ,]+\w+){0,2} densit(?:y|ies)",
+            ),
+            place=ONLY_LUNG,
+        ),
+    ),
+)
+
+CONSOLIDATION = LabelRule(
+    label="Consolidation",
+    stems=stems("consol konsol"),
+    rewrites=(
+        rewrite(r"\b(?:fractur\w+|callus)(?: \w+){0,3} consolidat\w*", r"\bconsolidat\w*(?: \w+){0,2} fractur\w+"),
+    ),
+    findings=(Finding("consolidation", words(r"\b[ck]onsolid\w*", r"\bconsoli\w+")),),
+)

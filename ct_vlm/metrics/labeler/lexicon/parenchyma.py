@@ -1,0 +1,79 @@
+"""Emphysema, atelectasis and lung nodules."""
+
+from __future__ import annotations
+
+from ct_vlm.metrics.labeler.lexicon.places import IN_LUNG, ONLY_LUNG
+from ct_vlm.metrics.labeler.rules import Finding, LabelRule, rewrite, stems, words
+
+EMPHYSEMA = LabelRule(
+    label="Emphysema",
+    stems=stems("mphys mphis nphys nphis bull bleb"),
+    rewrites=(
+        # air outside the lung
+        rewrite(
+            r"\b(?:sub ?cutaneous|skin|cutaneous|soft tissues?|mediastinal|intra ?muscular|muscles?"
+            r"|chest wall|neck|cervical|pneumo ?mediastinum)(?:[ ,]+\w+){0,4} [ae]mph[yi]sem\w*"
+        ),
+        rewrite(
+            r"\b[ae]mph[yi]sem\w*(?: (?!lung|lobe|centr|para)\w+){0,6} (?:sub ?cutaneous\w*"
+            r"|under the skin|skin|soft tissues?|mediastin\w+|muscles?|chest wall|neck|pectoral)"
+        ),
+        rewrite(r"\bbullets?\b"),
+    ),
+    findings=(
+        Finding("emphysema", words(r"\b[ae](?:m|n)ph[yi]sem\w*")),
+        Finding("bulla", words(r"\bbull(?:a|ae|as|ous|e|es|ea|i)\b", r"\bblebs?\b", r"\b\w*bullous\b")),
+    ),
+)
+
+ATELECTASIS = LabelRule(
+    label="Atelectasis",
+    stems=stems("tele tale telac collap"),
+    findings=(
+        Finding("atelectasis", words(r"\b\w*at[ea]le[ck]t?\w*", r"\b\w*atelac\w*", r"\bdys ?telect\w+")),
+        Finding(
+            "collapse",
+            words(r"\bcollaps\w+"),
+            unless=words(
+                r"\bvertebr\w*",
+                r"\bcorpus",
+                r"\bend ?plate",
+                r"\bgall ?bladder",
+                r"\bstomach",
+                r"\btrache\w+",
+                r"\besophag\w+",
+                r"\bvena",
+                r"\bbronch\w+ collaps",
+            ),
+            place=ONLY_LUNG,
+        ),
+    ),
+)
+
+NODULE = LabelRule(
+    label="Lung nodule",
+    stems=stems("nodul"),
+    rewrites=(
+        rewrite(
+            r"\bnodular(?: \w+)? (?:thicken\w*|contours?|margins?|hyperplasi\w+)", r"\bthicken\w*(?: \w+)? nodular"
+        ),
+        rewrite(
+            r"\bnodular (?:style |pattern )?(?:ground|frosted) ?glass",
+            r"\bnodular (?:\w+ )?(?:consolidat|infiltrat)\w*",
+        ),
+        rewrite(r"\b(?:lymph|thyroid|adrenal|surrenal|breast|sub ?cutaneous|skin|pleural thickening) nodul\w*"),
+        rewrite(r"\breticulo ?nodular", r"\bnodularit\w+"),
+    ),
+    findings=(
+        Finding("nodule", words(r"\b(?:micro ?|pseudo ?|macro ?)?nodul(?:es?|i|us|e?s)\b"), place=IN_LUNG),
+        Finding(
+            "nodular lesion",
+            words(
+                r"\b(?:micro ?)?nodular(?: \w+){0,2} (?:lesions?|opacit\w+|densit\w+|formations?"
+                r"|structures?|shadows?|appearances?|areas?|images?|mass\w*|patterns?|infiltrates?"
+                r"|foc(?:us|i)|involvements?|metasta\w+)"
+            ),
+            place=IN_LUNG,
+        ),
+    ),
+)

@@ -1,0 +1,45 @@
+"""Pulmonary fibrotic sequela."""
+
+from __future__ import annotations
+
+from ct_vlm.metrics.labeler.lexicon.places import IN_LUNG
+from ct_vlm.metrics.labeler.rules import Finding, LabelRule, rewrite, stems, words
+
+SEQUELA = LabelRule(
+    label="Pulmonary fibrotic sequela",
+    stems=stems("sequel secuel fibro parench honey distort scar cicatri"),
+    rewrites=(
+        rewrite(
+            r"\bse[qc]uel\w*(?:[ ,]+(?!fibro|pleuro|atelect|densit|chang|band"
+            r"|linear)\w+){0,2} (?:lymph|fractur|granul|nodul|calcif|cyst|infarct|rib|bone)\w*"
+        ),
+        rewrite(
+            r"\b(?:fractur\w+|granulom\w+|infarct\w*)(?: \w+){0,2} se[qc]uel\w*",
+            r"\bcalcif\w+ se[qc]uel\w* (?:nodul|lymph|granul)\w*",
+        ),
+        rewrite(
+            r"\bfibro ?(?:adenom\w*|glandular|ma\b|mas\b|muscular|fatty|cystic|lipom\w*|epithel\w*|blast\w*|scan)\w*",
+            r"\bmyo ?fibro\w+",
+        ),
+    ),
+    findings=(
+        Finding("sequela", words(r"\bse[qc]uel\w*"), place=IN_LUNG),
+        Finding(
+            "fibrosis",
+            words(
+                r"\bfibro(?:tic|sis|us|se)\b",
+                r"\bfibro ?(?:atelect|bullous|calcif|nodul|indurat|cicat|retract|linear)\w*",
+            ),
+            place=IN_LUNG,
+        ),
+        Finding("pleuroparenchymal change", words(r"\bpleuro ?parenchym\w+")),
+        Finding("parenchymal band", words(r"\bparenchymal bands?")),
+        Finding("honeycomb", words(r"\bhoney ?comb\w*")),
+        Finding(
+            "distortion",
+            words(r"\b(?:structural|architectural|parenchymal|volume|lung) distort\w+", r"\bdistort\w+"),
+            place=IN_LUNG,
+        ),
+        Finding("scar", words(r"\bscar(?:s|ring|red)?\b", r"\bcicatri\w+"), place=IN_LUNG),
+    ),
+)

@@ -1,0 +1,96 @@
+"""Bring a sentence into the form that the patterns are written for, and cut it into clauses."""
+
+from __future__ import annotations
+
+import re
+
+_DECIMAL = re.compile(r"(?<=\d)[.,](?=\d)")
+_SHORT_NOT = re.compile(r"n['\u2019]t\b")
+_SIGNS = str.maketrans(
+    {
+        **dict.fromkeys("-\u2013\u2014\u2010\u2011/\\_?.'\u2018\u2019`+%=<>&~*", " "),
+        **dict.fromkeys("()[]{}:", ","),
+    }
+)
+_COMMAS = re.compile(r"(?: ?, ?)+")
+_MAX_CLAUSE = 1500
+_CONTRAST = re.compile(
+    r"\b(?:but|however|except(?: for| that)?|although|though|whereas|while|apart from|other than|aside from"
+    r"|nevertheless|on the other hand)\b"
+)
+_WEAK = re.compile(r", (?:and )?| and ")
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|been|has|have|had|shows?|showed|continues?|persists?|reveals?|contains?|appears?|seems?"
+    r"|draws?|attracts?|stands?|consists?|extends?|not (?:observed|detected|seen|found|noted|present|identified))\b"
+    r"|\b(?:observed|detected|seen|noted|increased|decreased|enlarged|thickened|identified|found|present|noticed)$"
+)
+_STARTS_WITH_VERB = re.compile(r"(?:is|are|was|were|has|have|had|not)\b")
+_DANGLING = re.compile(r"(?:[ ,]|\band(?=[ ,]*$))+$")
+_PLURAL_VERB = re.compile(r"\b(?:are|were|have)\b")
+_FINDING = re.compile(
+    r"effusion|thick|nodul|consolid|opaci|atelect|infiltr|lymph|mass|emphys|ectas|hernia|pneumothora|densit|plaque"
+    r"|calcif|lesion|glass|patholog|mosaic|sequel|fibro|cardiomeg"
+)
+
+
+def normalise(sentence: str) -> str:
+    """Lower the case, join decimals (``3.5`` to ``3_5``), blank hyphens and slashes, turn brackets into commas.
+
+    Args:
+        sentence: One sentence of a report.
+
+    Example:
+        >>> from ct_vlm.metrics.labeler.normalise import normalise
+        >>> normalise("Pleural effusion/thickening (3.5 mm) was not observed.")
+        'pleural effusion thickening, 3_5 mm, was not observed'
+    """
+    text = _SHORT_NOT.sub(" not", sentence.lower())
+    text = _DECIMAL.sub("\x00", text).translate(_SIGNS).replace("\x00", "_")
+    return _COMMAS.sub(", ", " ".join(text.split())).strip(" ,")
+
+
+def split_clauses(sentence: str) -> list[str]:
+    """Cut a normalised sentence into the clauses within which a negation reaches.
+
+    Words of contrast ("but", "except") always cut. Commas and "and" cut only between two parts that
+    each have a verb, so that "no A, B or C was seen" stays in one piece.
+
+    Args:
+        sentence: Output of :func:`normalise`.
+
+    Example:
+        >>> from ct_vlm.metrics.labeler.normalise import split_clauses
+        >>> split_clauses("no nodule, consolidation was seen and heart size is increased")
+        ['no nodule, consolidation was seen', 'heart size is increased']
+    """
+    clauses: list[str] = []
+    for segment in _CONTRAST.split(sentence):
+        clauses.extend(_split_segment(segment.strip(" ,")))
+    # a model that repeats itself without end must not make matching quadratic
+    return [clause[start : start + _MAX_CLAUSE] for clause in clauses for start in range(0, len(clause), _MAX_CLAUSE)]
+
+
+def _split_segment(segment: str) -> list[str]:
+    """Cut at commas and "and" between parts with a verb."""
+    cuts = [(match.start(), match.end()) for match in _WEAK.finditer(segment)]
+    if not cuts:
+        return [segment] if segment else []
+    starts = [0, *(end for _, end in cuts)]
+    ends = [*(start for start, _ in cuts), len(segment)]
+    clauses: list[str] = []
+    clause_start, clause_end, has_verb = 0, 0, False
+    pending: int | None = None  # where parts begin that may be the subjects of a verb still to come
+    for start, end in zip(starts, ends, strict=True):
+        part = segment[start:end]
+        if not _VERB.search(part):
+            if has_verb and pending is None and _FINDING.search(part):
+                pending = start
+            clause_end = end
+            continue
+        if has_verb and not _STARTS_WITH_VERB.match(part):
+            begin = pending if pending is not None and _PLURAL_VERB.search(part) else start
+            clauses.append(segment[clause_start:begin])
+            clause_start = begin
+        clause_end, has_verb, pending = end, True, None
+    clauses.append(segment[clause_start:clause_end])
+    return [trimmed for clause in clauses if (trimmed := _DANGLING.sub("", clause))]

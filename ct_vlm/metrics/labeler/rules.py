@@ -1,0 +1,93 @@
+"""What a rule of the labeler is: data that the lexicon files fill in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a finding must be, for words that name findings of several organs ("nodule").
+
+    Decided by the first of these that mentions a place: the clause (own place wins), the sentence,
+    and, if the sentence only refers back ("the largest is 5 mm"), the sentence before. Otherwise
+    ``default``.
+
+    Args:
+        own: Pattern of places that belong to the label.
+        foreign: Pattern of places that do not.
+        default: Whether a finding without a place belongs to the label.
+    """
+
+    own: re.Pattern[str]
+    foreign: re.Pattern[str]
+    default: bool = True
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One way of stating a label.
+
+    Args:
+        name: Short name, shown by ``explain``.
+        words: Pattern of the words.
+        near: Pattern that must also match in the clause.
+        unless: Pattern that must not match in the clause.
+        place: Where the finding must be.
+    """
+
+    name: str
+    words: re.Pattern[str]
+    near: re.Pattern[str] | None = None
+    unless: re.Pattern[str] | None = None
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """Every way of stating one label.
+
+    Args:
+        label: Name in ``CT_RATE_LABELS``.
+        stems: Parts of words; a sentence in which no word contains one of them is skipped unread.
+        findings: The ways of stating the label.
+        rewrites: Replaced in the clause before the findings are looked for: phrases that contain
+            the same words and mean something else become a neutral word.
+    """
+
+    label: str
+    stems: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    rewrites: tuple[tuple[re.Pattern[str], str], ...] = ()
+
+
+def stems(text: str) -> tuple[str, ...]:
+    """Return the space-separated stems of a rule."""
+    return tuple(text.split())
+
+
+def any_of(*alternatives: str) -> str:
+    """Join patterns into one that matches any of them; for use inside a longer pattern put it in a group."""
+    return "|".join(alternatives)
+
+
+def words(*alternatives: str) -> re.Pattern[str]:
+    """Compile alternatives for normalised (lower-case, single-spaced) text; spaces in them are literal."""
+    return re.compile(any_of(*alternatives))
+
+
+def within(limit: int, *stops: str) -> str:
+    """Return a pattern for up to ``limit`` words between two words, none of them a stop word.
+
+    Args:
+        limit: Most words in between.
+        stops: Beginnings of words that end the reach, e.g. ``"pericard"``.
+    """
+    guard = rf"(?!{'|'.join(stops)})" if stops else ""
+    return rf"(?:[ ,]+{guard}\w+){{0,{limit}}}?[ ,]+"
+
+
+def rewrite(*alternatives: str, to: str = "") -> tuple[re.Pattern[str], str]:
+    """Return a rewrite of a label rule: any of the alternatives becomes ``to``."""
+    return words(*alternatives), to
