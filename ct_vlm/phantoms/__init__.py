@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ct_vlm.phantoms.facts import LOCATED_LABELS, expected_location, find_location
-from ct_vlm.phantoms.generate import make_phantom
+from ct_vlm.phantoms.generate import describe_phantom, make_phantom
 from ct_vlm.phantoms.labels import sample_labels
-from ct_vlm.phantoms.schema import LOBES, SEGMENTATION_CLASSES, Finding, Phantom, PhantomConfig
+from ct_vlm.phantoms.schema import LOBES, SEGMENTATION_CLASSES, Finding, Phantom, PhantomConfig, PhantomFacts
 from ct_vlm.phantoms.writing import DEFECTS, LAYOUTS, PhantomManifest, VolumeRecord, write_ct_rate
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "Finding",
     "Phantom",
     "PhantomConfig",
+    "PhantomFacts",
     "PhantomManifest",
     "VolumeRecord",
+    "describe_phantom",
     "expected_location",
     "find_location",
     "make_phantom",

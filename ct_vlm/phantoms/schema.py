@@ -157,15 +157,12 @@ class Finding:
         return asdict(self)
 
 
-@dataclass
-class Phantom:
-    """A synthetic chest CT with its masks, facts and report.
+@dataclass(kw_only=True)
+class PhantomFacts:
+    """What a scan shows and what its report says, without voxels.
 
     Args:
-        volume: HU, int16.
-        spacing: Voxel size in mm (D, H, W).
-        segmentation: Label map, uint8, values named by ``SEGMENTATION_CLASSES``.
-        findings: What was drawn, in label order.
+        findings: What is drawn, in label order.
         labels: 0/1 in ``CT_RATE_LABELS`` order, uint8.
         findings_text: Findings section of the report.
         impressions_text: Impressions section.
@@ -173,18 +170,13 @@ class Phantom:
             report does not mention are absent.
         seed: Seed of the patient.
         scan: Index of the scan of this patient.
-        recon: Index of the reconstruction of this scan.
         sex: ``"F"`` or ``"M"``.
         age: Age in years.
 
     Shape:
-        - volume, segmentation: ``(D, H, W)`` in canonical orientation.
         - labels: ``(18,)``.
     """
 
-    volume: npt.NDArray[np.int16]
-    spacing: tuple[float, float, float]
-    segmentation: npt.NDArray[np.uint8]
     findings: list[Finding]
     labels: npt.NDArray[np.uint8]
     findings_text: str
@@ -192,6 +184,25 @@ class Phantom:
     region_reports: dict[str, str]
     seed: int
     scan: int
-    recon: int
     sex: str
     age: int
+
+
+@dataclass(kw_only=True)
+class Phantom(PhantomFacts):
+    """A synthetic chest CT with its masks, facts and report.
+
+    Args:
+        volume: HU, int16.
+        spacing: Voxel size in mm (D, H, W).
+        segmentation: Label map, uint8, values named by ``SEGMENTATION_CLASSES``.
+        recon: Index of the reconstruction of this scan.
+
+    Shape:
+        - volume, segmentation: ``(D, H, W)`` in canonical orientation.
+    """
+
+    volume: npt.NDArray[np.int16]
+    spacing: tuple[float, float, float]
+    segmentation: npt.NDArray[np.uint8]
+    recon: int

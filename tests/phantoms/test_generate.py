@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ct_vlm.errors import ConfigError, CTVLMError, ShapeError
-from ct_vlm.phantoms import LOBES, SEGMENTATION_CLASSES, Phantom, PhantomConfig, make_phantom
+from ct_vlm.phantoms import LOBES, SEGMENTATION_CLASSES, Phantom, PhantomConfig, describe_phantom, make_phantom
 from ct_vlm.phantoms.organs import ORGAN
 from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.text.regions import RADGENOME_REGIONS
@@ -89,17 +90,25 @@ def test_scans_share_the_body_but_not_the_findings() -> None:
     bones = [p.segmentation == ORGAN["bone"] for p in (first, second)]
     assert (bones[0] == bones[1]).mean() > 0.99
     assert (first.sex, first.age) == (second.sex, second.age)
-    assert any(
-        (make_phantom(s, (2, 4, 4), scan=0).labels != make_phantom(s, (2, 4, 4), scan=1).labels).any() for s in range(5)
-    )
+    assert any((describe_phantom(s, scan=0).labels != describe_phantom(s, scan=1).labels).any() for s in range(5))
 
 
 def test_facts_do_not_depend_on_the_grid_once_the_resolution_is_set() -> None:
     config = PhantomConfig(resolution_mm=6.0)
     for seed in range(10):
-        large, point = (make_phantom(seed, shape, config=config) for shape in (SMALL, (1, 1, 1)))
+        large, point = (make_phantom(seed, shape, config=config) for shape in (SMALL, (1, 2, 2)))
         assert large.findings_text == point.findings_text
         assert [f.size_mm for f in large.findings] == [f.size_mm for f in point.findings]
+
+
+def test_description_equals_the_phantom() -> None:
+    for seed in range(12):
+        drawn, said = make_phantom(seed, SMALL, scan=1), describe_phantom(seed, SMALL, scan=1)
+        assert [replace(finding, bbox=None) for finding in drawn.findings] == said.findings
+        assert (drawn.findings_text, drawn.impressions_text) == (said.findings_text, said.impressions_text)
+        assert drawn.region_reports == said.region_reports
+        assert (drawn.sex, drawn.age) == (said.sex, said.age)
+        np.testing.assert_array_equal(drawn.labels, said.labels)
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 40), (17, 33, 29), (5, 1, 1), (100, 20, 20)])

@@ -9,19 +9,25 @@ import numpy as np
 import pytest
 
 from ct_vlm.errors import ConfigError
-from ct_vlm.phantoms import LOCATED_LABELS, Phantom, PhantomConfig, expected_location, find_location, make_phantom
+from ct_vlm.phantoms import (
+    LOCATED_LABELS,
+    PhantomConfig,
+    PhantomFacts,
+    describe_phantom,
+    expected_location,
+    find_location,
+)
 from ct_vlm.phantoms.report.normal import NORMAL, NORMAL_IMPRESSION
 from ct_vlm.phantoms.report.positive import IMPRESSION, POSITIVE
 from ct_vlm.text.labels import CT_RATE_LABELS
 
-COUNT = 300
+COUNT = 200
 CONFIG = PhantomConfig(resolution_mm=5.0)
 
 
 @functools.cache
-def texts() -> tuple[Phantom, ...]:
-    """Phantoms of one voxel: text does not depend on the grid."""
-    return tuple(make_phantom(seed, (1, 1, 1), config=CONFIG) for seed in range(COUNT))
+def texts() -> tuple[PhantomFacts, ...]:
+    return tuple(describe_phantom(seed, config=CONFIG) for seed in range(COUNT))
 
 
 def sentences(text: str) -> list[str]:
@@ -39,8 +45,8 @@ def test_enough_wordings() -> None:
 def test_wordings_are_used(label: str) -> None:
     said = set()
     for seed in range(120):
-        phantom = make_phantom(seed, (1, 1, 1), labels=[label], config=CONFIG)
-        absent = set(sentences(make_phantom(seed, (1, 1, 1), labels=[], config=CONFIG).findings_text))
+        phantom = describe_phantom(seed, labels=[label], config=CONFIG)
+        absent = set(sentences(describe_phantom(seed, labels=[], config=CONFIG).findings_text))
         new = [s for s in sentences(phantom.findings_text) if s not in absent]
         said.update(re.sub(r"\d+", "N", s) for s in new)
         assert new
@@ -133,7 +139,7 @@ def test_find_location_names_unknown_labels() -> None:
 
 def test_one_label_changes_only_its_sentences() -> None:
     for seed in range(20):
-        without = make_phantom(seed, (1, 1, 1), labels=["Lung nodule"], config=CONFIG)
-        with_effusion = make_phantom(seed, (1, 1, 1), labels=["Lung nodule", "Pleural effusion"], config=CONFIG)
+        without = describe_phantom(seed, labels=["Lung nodule"], config=CONFIG)
+        with_effusion = describe_phantom(seed, labels=["Lung nodule", "Pleural effusion"], config=CONFIG)
         kept = {k: v for k, v in without.region_reports.items() if k != "pleura"}
         assert kept == {k: v for k, v in with_effusion.region_reports.items() if k != "pleura"}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ct_vlm.phantoms.generate import make_phantom
+from ct_vlm.phantoms.generate import describe_phantom, make_phantom
 from ct_vlm.phantoms.writing.defects import DAMAGED, damage, head_phantom
 from ct_vlm.phantoms.writing.manifest import VolumeRecord
 from ct_vlm.phantoms.writing.nifti import encode, lps_affine, to_lps, write_bytes
@@ -16,7 +16,7 @@ from ct_vlm.text.labels import CT_RATE_LABELS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ct_vlm.phantoms.schema import Phantom, PhantomConfig
+    from ct_vlm.phantoms.schema import Phantom, PhantomConfig, PhantomFacts
     from ct_vlm.phantoms.writing.plan import VolumePlan
 
 
@@ -71,21 +71,18 @@ class VolumeJob:
 def write_volume(job: VolumeJob) -> VolumeRecord:
     """Write the files of a job that do not exist yet and return its facts.
 
-    The facts do not depend on the grid (``resolution_mm`` is set), so a volume that is already on
-    disk is described from a phantom of a single voxel.
+    A volume that is already on disk is described without drawing it again.
     """
     missing = [path for path in job.outputs() if not path.exists()]
     plan = job.plan
-    phantom = make_phantom(
-        plan.seed, plan.shape if missing else (1, 1, 1), scan=plan.scan, recon=plan.recon, config=job.config
-    )
-    spacing = tuple(f / n for f, n in zip(job.config.fov_mm, plan.shape, strict=True))
-    phantom = replace(phantom, spacing=(spacing[0], spacing[1], spacing[2]))
-    if plan.defect == "head_ct" and missing:
+    if not missing:
+        return _record(job, describe_phantom(plan.seed, plan.shape, scan=plan.scan, config=job.config))
+    phantom = make_phantom(plan.seed, plan.shape, scan=plan.scan, recon=plan.recon, config=job.config)
+    if plan.defect == "head_ct":
         phantom = head_phantom(phantom)
     for path in missing:
         write_bytes(path, _content(job, phantom, path))
-    return _record(plan, phantom)
+    return _record(job, phantom)
 
 
 def _content(job: VolumeJob, phantom: Phantom, path: Path) -> bytes:
@@ -102,8 +99,9 @@ def _content(job: VolumeJob, phantom: Phantom, path: Path) -> bytes:
     return encode(to_lps(phantom.volume), affine)
 
 
-def _record(plan: VolumePlan, phantom: Phantom) -> VolumeRecord:
+def _record(job: VolumeJob, phantom: PhantomFacts) -> VolumeRecord:
     """Return the facts of a volume as JSON values; a head shows none of them."""
+    plan, fov = job.plan, job.config.fov_mm
     head = plan.defect == "head_ct"
     findings = [] if head else [finding.to_json() for finding in phantom.findings]
     for finding in findings:
@@ -115,7 +113,7 @@ def _record(plan: VolumePlan, phantom: Phantom) -> VolumeRecord:
         scan=plan.scan,
         recon=plan.recon,
         shape=plan.shape,
-        spacing=phantom.spacing,
+        spacing=(fov[0] / plan.shape[0], fov[1] / plan.shape[1], fov[2] / plan.shape[2]),
         sex=phantom.sex,
         age=phantom.age,
         labels=[] if head else [name for name, on in zip(CT_RATE_LABELS, phantom.labels, strict=True) if on],
