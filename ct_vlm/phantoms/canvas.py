@@ -43,11 +43,15 @@ class Canvas:
         self.marks = np.zeros(shape, np.uint8)
 
     def box(self, low: Point, high: Point) -> Box | None:
-        """Return the voxels that touch a box given in mm, or None if it lies outside the grid."""
+        """Return the voxels that a shape within bounds given in mm may touch, or None if there are none.
+
+        A voxel is touched if its center lies at most half a voxel outside.
+        """
+        edge = self.voxel / 2
         slices = []
         for lo, hi, n, s, f in zip(low, high, self.shape, self.spacing, self.fov_mm, strict=True):
-            start = max(0, math.floor((lo + f / 2 - self.voxel) / s))
-            stop = min(n, math.ceil((hi + f / 2 + self.voxel) / s))
+            start = max(0, math.ceil((lo + f / 2 - edge) / s - 0.5))
+            stop = min(n, math.floor((hi + f / 2 + edge) / s + 0.5))
             if start >= stop:
                 return None
             slices.append(slice(start, stop))
@@ -98,7 +102,7 @@ class Canvas:
         for sub, z, y, x in self.chunks(box):
             cover = self.cover(shape.depth(z, y, x))
             if within is not None:
-                cover *= within[self.organs[sub]]
+                cover *= within.take(self.organs[sub])
             if organ or mark:
                 hit = cover > 0.5
                 if organ:

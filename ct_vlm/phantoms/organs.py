@@ -164,7 +164,7 @@ def paint_lung_vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generato
     b, a = anatomy.cage
     for side in (-1, 1):
         root = np.array(anatomy.at(-22, 2, side * 34))
-        for _ in range(4):
+        for _ in range(3):
             target = np.array(
                 anatomy.at(rng.uniform(-90, 62), rng.uniform(-0.6, 0.7) * b, side * rng.uniform(0.6, 0.8) * a)
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ct_vlm.phantoms.report.normal import NORMAL, NORMAL_IMPRESSION
@@ -11,9 +12,8 @@ from ct_vlm.phantoms.streams import stream
 from ct_vlm.text.regions import RADGENOME_REGIONS
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ct_vlm.phantoms.schema import Finding
+    from ct_vlm.phantoms.shapes import Array
 
 _LUNG_LABELS = (
     "Emphysema",
@@ -56,6 +56,18 @@ _DEVICE_NAMES = {
     "sternotomy wires": ("sternotomy wires", "sternal wires", "sternotomy wire sutures"),
 }
 _IMPRESSION_SENTENCES = 4
+_CHOICES_PER_ROW = 6
+_ROWS: dict[tuple[str, ...], int] = {
+    purpose: index
+    for index, purpose in enumerate(
+        chain(
+            (("slot", slot) for slot in _SLOTS),
+            (("finding", label) for label in POSITIVE),
+            (("impression", label) for label in POSITIVE),
+            [("impressions",)],
+        )
+    )
+}
 
 
 @dataclass
@@ -73,11 +85,44 @@ class Report:
     regions: dict[str, str] = field(default_factory=dict)
 
 
+class Choices:
+    """Random choices of one scan's text, a fixed row of numbers for each purpose.
+
+    A row is drawn whether or not it is used, so a sentence that comes or goes shifts no other.
+
+    Args:
+        seed: Seed of the patient.
+        scan: Index of the scan.
+    """
+
+    def __init__(self, seed: int, scan: int) -> None:
+        self._numbers = stream(seed, "text", scan).random((len(_ROWS), _CHOICES_PER_ROW))
+
+    def row(self, *purpose: str) -> Row:
+        """Return the choices of a purpose, from its first on."""
+        return Row(self._numbers[_ROWS[purpose]])
+
+
+class Row:
+    """A few choices, taken one after the other."""
+
+    def __init__(self, numbers: Array) -> None:
+        self._numbers = iter(numbers.tolist())
+
+    def chance(self) -> float:
+        """Return a number in [0, 1)."""
+        return float(next(self._numbers))
+
+    def pick(self, options: tuple[str, ...]) -> str:
+        """Choose one of several wordings."""
+        return options[int(self.chance() * len(options))]
+
+
 def write_report(findings: list[Finding], sex: str, seed: int, scan: int = 0) -> Report:
     """Write the report of a scan from its facts.
 
-    Every slot has its own random stream: adding a finding changes the sentences of its slot, the
-    list of absent lung findings and the impressions, nothing else.
+    Adding a finding changes the sentences of its slot, the list of absent lung findings and the
+    impressions, nothing else.
 
     Args:
         findings: What was drawn.
@@ -86,37 +131,34 @@ def write_report(findings: list[Finding], sex: str, seed: int, scan: int = 0) ->
         scan: Index of the scan.
     """
     facts = {finding.label: finding for finding in findings}
+    choices = Choices(seed, scan)
     sentences: list[tuple[str, str]] = []
     for slot, (region, labels, chance) in _SLOTS.items():
         present = [label for label in labels if label in facts]
         for label in present:
-            rng = stream(seed, "text", label, scan)
+            row = choices.row("finding", label)
             where = _DEVICE_REGION[facts[label].kind or ""] if slot == "device" else region
-            sentences.append((where, _fill(_pick(rng, POSITIVE[label]), facts[label], rng)))
-        rng = stream(seed, "text", slot, scan)
-        if present or rng.random() >= chance or (slot == "breast" and sex != "F"):
+            sentences.append((where, _fill(row.pick(POSITIVE[label]), facts[label], row)))
+        row = choices.row("slot", slot)
+        if present or row.chance() >= chance or (slot == "breast" and sex != "F"):
             continue
         if slot == "lung negatives":
-            sentences.extend((region, text) for text in _lung_negatives(facts, rng))
+            sentences.extend((region, text) for text in _lung_negatives(facts, row))
         else:
-            sentences.append((region, _pick(rng, NORMAL[slot])))
+            sentences.append((region, row.pick(NORMAL[slot])))
     regions = {name: " ".join(s for r, s in sentences if r == name) for name in RADGENOME_REGIONS}
     return Report(
         findings=" ".join(text for _, text in sentences),
-        impressions=_impressions(findings, seed, scan),
+        impressions=_impressions(findings, choices),
         regions={name: text for name, text in regions.items() if text},
     )
 
 
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
-    return options[int(rng.integers(len(options)))]
-
-
-def _lung_negatives(facts: dict[str, Finding], rng: np.random.Generator) -> list[str]:
+def _lung_negatives(facts: dict[str, Finding], row: Row) -> list[str]:
     """Deny findings that are absent: first focal ones, then some others."""
     texts = []
     for index, group in enumerate(_NEGATIVES):
-        template, keep = _pick(rng, NORMAL["lung negatives"]), rng.random()
+        template, keep = row.pick(NORMAL["lung negatives"]), row.chance()
         words = [word for label, word in group.items() if label not in facts]
         if index == 0:
             words.insert(1, "mass")
@@ -128,30 +170,29 @@ def _lung_negatives(facts: dict[str, Finding], rng: np.random.Generator) -> list
     return texts
 
 
-def _impressions(findings: list[Finding], seed: int, scan: int) -> str:
+def _impressions(findings: list[Finding], choices: Choices) -> str:
     """Sum up the findings in at most four sentences."""
-    rng = stream(seed, "text", "impressions", scan)
     if not findings:
-        return _pick(rng, NORMAL_IMPRESSION)
+        return choices.row("impressions").pick(NORMAL_IMPRESSION)
     phrases = []
     for finding in findings:
-        own = stream(seed, "text", "impression", finding.label, scan)
-        phrases.append(_fill(_pick(own, IMPRESSION[finding.label]), finding, own, capital=False))
+        row = choices.row("impression", finding.label)
+        phrases.append(_fill(row.pick(IMPRESSION[finding.label]), finding, row, capital=False))
     # dealing them out in turn keeps neighbours in label order (aortic and coronary plaques) apart
     groups = [phrases[start::_IMPRESSION_SENTENCES] for start in range(_IMPRESSION_SENTENCES)]
     return " ".join(_capital("; ".join(group)) + "." for group in groups if group)
 
 
-def _fill(template: str, finding: Finding, rng: np.random.Generator, *, capital: bool = True) -> str:
+def _fill(template: str, finding: Finding, row: Row, *, capital: bool = True) -> str:
     """Put the facts into a template."""
     side = finding.side or ""
-    device = _pick(rng, _DEVICE_NAMES[finding.kind]) if finding.kind else ""
+    device = row.pick(_DEVICE_NAMES[finding.kind]) if finding.kind else ""
     text = template.format(
         side=side,
         on="on both sides" if side == "bilateral" else f"on the {side}",
         lung="both lungs" if side == "bilateral" else f"the {side} lung",
         lobe=_lobe(finding),
-        in_lobe=_in_lobe(finding, rng),
+        in_lobe=_in_lobe(finding, row),
         place=finding.location or "",
         size=finding.size_mm,
         device=device,
@@ -168,11 +209,11 @@ def _lobe(finding: Finding) -> str:
     return f"bilateral {(finding.location or '').removesuffix('s')}"
 
 
-def _in_lobe(finding: Finding, rng: np.random.Generator) -> str:
+def _in_lobe(finding: Finding, row: Row) -> str:
     """Return the place in one of several wordings."""
     if finding.lobe:
         side, level, _ = finding.lobe.split()
-        options = (
+        options: tuple[str, ...] = (
             f"in the {side} {level} lobe",
             f"in the {level} lobe of the {side} lung",
             f"in the {side} lung {level} lobe",
@@ -180,7 +221,7 @@ def _in_lobe(finding: Finding, rng: np.random.Generator) -> str:
     else:
         level = (finding.location or "").split(" ")[0]
         options = (f"in the {level} lobes of both lungs", f"in both {level} lobes", f"in the bilateral {level} lobes")
-    return _pick(rng, options)
+    return row.pick(options)
 
 
 def _device_place(finding: Finding) -> str:
