@@ -1,0 +1,123 @@
+"""The three stages of U-VLM on phantoms, each handed the encoder of the one before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ct_vlm.cli.demo.data import demo_preset, report_data, segmentation_data
+from ct_vlm.cli.demo.training import train_stage
+from ct_vlm.cli.output import say
+from ct_vlm.datamodules import FeatureDataModule, encode_features
+from ct_vlm.decoders import train_bpe_tokenizer
+from ct_vlm.models import transfer, u_vlm, u_vlm_classification, u_vlm_segmentation
+from ct_vlm.tasks import (
+    ClassificationLightningModule,
+    OptimizerConfig,
+    ReportLightningModule,
+    SegmentationLightningModule,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ct_vlm.cli.demo.recipe import DemoRecipe, StageRecipe
+    from ct_vlm.datamodules import CTRateDataModule
+    from ct_vlm.modules import LabelTokens
+
+_USED_LEVELS = (2, 3)
+"""Encoder levels that head and connector of the tiny model read."""
+
+
+class DemoRun:
+    """Where a run lives and how it trains.
+
+    Args:
+        out: Folder of the run.
+        recipe: Settings.
+        seed: Seed of weights, orders and phantoms.
+        processes: Data-parallel processes.
+        progress: Whether to show progress bars.
+    """
+
+    def __init__(self, out: Path, recipe: DemoRecipe, seed: int, processes: int, *, progress: bool) -> None:
+        self.out, self.recipe, self.seed = out, recipe, seed
+        self.processes, self.progress = processes, progress
+        self.root = out / "phantoms"
+
+    def segmentation(self) -> SegmentationLightningModule:
+        """Train stage 1: masks of organs and findings."""
+        stage = self.recipe.segmentation
+
+        def build() -> SegmentationLightningModule:
+            model = u_vlm_segmentation("tiny")
+            return SegmentationLightningModule(
+                model.encoder,
+                model.decoder,
+                _optimizer(stage),
+                label_pooling="max",
+                presence_levels=_USED_LEVELS,
+            )
+
+        return train_stage(
+            build,
+            lambda: segmentation_data(self.root, self.recipe, self.processes, self.seed),
+            self.out / "stage1_segmentation",
+            steps=stage.steps,
+            processes=self.processes,
+            progress=self.progress,
+        )
+
+    def classification(self, previous: SegmentationLightningModule) -> ClassificationLightningModule:
+        """Train stage 2: the 18 labels, from the encoder of stage 1."""
+        stage = self.recipe.classification
+
+        def build() -> ClassificationLightningModule:
+            model = u_vlm_classification("tiny")
+            say(f"  encoder: {transfer(previous.encoder, model.encoder)}")
+            if model.head.presence is not None and previous.presence is not None:
+                say(f"  presence: {transfer(previous.presence, model.head.presence)}")
+            return ClassificationLightningModule(model.encoder, model.head, _optimizer(stage))
+
+        return train_stage(
+            build,
+            lambda: report_data(self.root, self.recipe, self.processes, self.seed),
+            self.out / "stage2_classification",
+            steps=stage.steps,
+            processes=self.processes,
+            progress=self.progress,
+        )
+
+    def report(self, previous: ClassificationLightningModule, data: CTRateDataModule) -> ReportLightningModule:
+        """Train stage 3: reports, from the frozen encoder and head of stage 2."""
+        stage = self.recipe.report
+
+        def build() -> ReportLightningModule:
+            texts = data.datasets["train"].reports()
+            model = u_vlm("tiny", tokenizer=train_bpe_tokenizer(texts, self.recipe.vocab_size))
+            labels: LabelTokens = model.connectors[1]  # type: ignore[assignment]
+            say(f"  encoder: {transfer(previous.encoder, model.encoder)}")
+            say(f"  head: {transfer(previous.head, labels.head)}")
+            model.preset = demo_preset(self.recipe)
+            return ReportLightningModule.from_model(
+                model,
+                _optimizer(stage),
+                frozen=("encoder", "connectors.1.head"),
+                generation={"max_new_tokens": self.recipe.max_new_tokens},
+            )
+
+        def features() -> FeatureDataModule:
+            train = encode_features(previous.encoder, data, "train", levels=_USED_LEVELS, progress=self.progress)
+            return FeatureDataModule({"train": train}, batch_size=stage.batch_size // self.processes, seed=self.seed)
+
+        return train_stage(
+            build,
+            features,
+            self.out / "stage3_report",
+            steps=stage.steps,
+            processes=self.processes,
+            progress=self.progress,
+        )
+
+
+def _optimizer(stage: StageRecipe) -> OptimizerConfig:
+    return OptimizerConfig(lr=stage.lr)
