@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ct_vlm.datamodules.base import VolumeDataModule
     from ct_vlm.datamodules.collating import collate
     from ct_vlm.datamodules.ct_rate import CTRateDataModule
+    from ct_vlm.datamodules.features import FeatureDataModule, FeatureDataset, encode_features
     from ct_vlm.datamodules.loader import ResumableDataLoader, make_loader
     from ct_vlm.datamodules.patients import split_patients
     from ct_vlm.datamodules.segmentation import SegmentationDataModule
@@ -18,10 +19,13 @@ _MODULES = {
     "CTRateDataModule": "ct_rate",
     "EpochBatchSampler": "sharding",
     "EpochSampler": "sharding",
+    "FeatureDataModule": "features",
+    "FeatureDataset": "features",
     "ResumableDataLoader": "loader",
     "SegmentationDataModule": "segmentation",
     "VolumeDataModule": "base",
     "collate": "collating",
+    "encode_features": "features",
     "make_loader": "loader",
     "split_patients": "patients",
 }
@@ -30,10 +34,13 @@ __all__ = [
     "CTRateDataModule",
     "EpochBatchSampler",
     "EpochSampler",
+    "FeatureDataModule",
+    "FeatureDataset",
     "ResumableDataLoader",
     "SegmentationDataModule",
     "VolumeDataModule",
     "collate",
+    "encode_features",
     "make_loader",
     "split_patients",
 ]

@@ -126,7 +126,7 @@ class _Collate:
         return {**batch, "features": Features(levels, self.grids)}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_features(
     encoder: nn.Module,
     data: VolumeDataModule,
@@ -165,7 +165,9 @@ def encode_features(
         features = encoder(image)
         wanted = {level % len(features.levels) for level in (levels or range(len(features.levels)))}
         grids = features.grids
-        kept.append([x.to(dtype).cpu() if i in wanted else x[..., :0].to(dtype).cpu() for i, x in enumerate(features.levels)])
+        # a level that is not wanted keeps its place, with no channels
+        maps = [x if i in wanted else x[..., :0] for i, x in enumerate(features.levels)]
+        kept.append([x.to(dtype).cpu() for x in maps])
         items.extend(_split(batch, len(image)))
     encoder.train(was_training)
     return FeatureDataset([torch.cat(level).clone() for level in zip(*kept, strict=True)], grids, items)
@@ -173,4 +175,6 @@ def encode_features(
 
 def _split(batch: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
     """Undo collation of everything but the image."""
-    return [{key: value[i] for key, value in batch.items() if key not in ("image", "segmentation")} for i in range(size)]
+    return [
+        {key: value[i] for key, value in batch.items() if key not in ("image", "segmentation")} for i in range(size)
+    ]

@@ -170,7 +170,7 @@ class ResidualUNetEncoder(Encoder):
 def _stage(in_channels: int, out_channels: int, depth: int, stride: int) -> nn.Sequential:
     if depth == 0:
         if in_channels != out_channels or stride != 1:
-            cause = f"A stage without blocks cannot go from {in_channels} to {out_channels} channels at stride {stride}."
+            cause = f"A stage without blocks cannot map {in_channels} to {out_channels} channels at stride {stride}."
             raise ConfigError(cause, "Give it one block, or the same channels and stride 1.")
         return nn.Sequential()
     first = ResidualBlock3d(in_channels, out_channels, stride)

@@ -56,9 +56,7 @@ class DeepSupervisionDiceCELoss(nn.Module):
             raise ConfigError(cause, "Use 'nearest'.")
         self.label_pooling = label_pooling
         self.drop_coarsest = drop_coarsest
-        self.loss = DiceCELoss(
-            include_background=False, to_onehot_y=True, softmax=True, smooth_nr=1e-5, smooth_dr=1e-5
-        )
+        self.loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, smooth_nr=1e-5, smooth_dr=1e-5)
 
     def forward(self, logits: Sequence[Tensor], target: Tensor) -> Tensor:
         """Return the weighted mean of the level losses."""
@@ -93,7 +91,8 @@ def pool_labels(target: Tensor, size: Sequence[int], mode: str = "nearest") -> T
         tensor([[[[0, 7]]]])
     """
     if target.ndim != 4:
-        raise ShapeError(f"Expected a label map as (B, D, H, W), but got {tuple(target.shape)}.", "Drop other axes.")
+        msg = f"Expected a label map as (B, D, H, W), but got {tuple(target.shape)}."
+        raise ShapeError(msg, "Drop other axes.")
     if tuple(target.shape[1:]) == tuple(size):
         return target.long()
     # ids are small integers, exact in float32

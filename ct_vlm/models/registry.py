@@ -28,7 +28,8 @@ def build_model(name: str, *args: Any, **kwargs: Any) -> VisionLanguageModel:
         ConfigError: If the name is unknown.
     """
     if name not in MODELS:
-        raise ConfigError(f"No model named {name!r}.", f"Choose one of {sorted(MODELS)}.")
+        msg = f"No model named {name!r}."
+        raise ConfigError(msg, f"Choose one of {sorted(MODELS)}.")
     return MODELS[name](*args, **kwargs)
 
 

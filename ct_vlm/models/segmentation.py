@@ -56,9 +56,7 @@ class SegmentationModel(Component):
         return F.interpolate(finest.float(), size=image.shape[2:], mode="trilinear", align_corners=False)
 
     @torch.no_grad()
-    def segment(
-        self, image: Tensor, roi_size: tuple[int, int, int] | None = None, *, overlap: float = 0.5
-    ) -> Tensor:
+    def segment(self, image: Tensor, roi_size: tuple[int, int, int] | None = None, *, overlap: float = 0.5) -> Tensor:
         """Return a label map.
 
         Args:

@@ -55,8 +55,8 @@ def transfer(source: nn.Module, target: nn.Module) -> TransferReport:
     have, want = source.state_dict(), target.state_dict()
     missing = sorted(set(want) - set(have))
     unexpected = sorted(set(have) - set(want))
-    shapes = [f"{k} {tuple(have[k].shape)} -> {tuple(want[k].shape)}" for k in want if k in have]
-    mismatched = [s for s, k in zip(shapes, (k for k in want if k in have), strict=True) if have[k].shape != want[k].shape]
+    shared = [key for key in want if key in have and have[key].shape != want[key].shape]
+    mismatched = [f"{key} {tuple(have[key].shape)} -> {tuple(want[key].shape)}" for key in shared]
     if missing or unexpected or mismatched:
         cause = f"The parts do not fit: missing {missing[:5]}, unexpected {unexpected[:5]}, shapes {mismatched[:5]}."
         raise CheckpointError(cause, "Build both stages with the same encoder settings.")

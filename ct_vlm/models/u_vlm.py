@@ -13,7 +13,13 @@ from ct_vlm.errors import ConfigError
 from ct_vlm.models.classification import ClassificationModel
 from ct_vlm.models.segmentation import SegmentationModel
 from ct_vlm.models.vlm import VisionLanguageModel
-from ct_vlm.modules import LabelTokens, MultiLayerVisualInjection, QueryClassificationHead, UNetDecoder
+from ct_vlm.modules import (
+    LabelTokens,
+    MultiLayerVisualInjection,
+    PresenceHead,
+    QueryClassificationHead,
+    UNetDecoder,
+)
 
 if TYPE_CHECKING:
     from ct_vlm.modules import Connector
@@ -36,6 +42,7 @@ class UVLMConfig:
         head_levels: Encoder levels the classification head reads.
         head_dim: Width of the head; that of the deepest level by default.
         per_query: Whether label k is decided by query k alone, with positions on the keys.
+        presence: Whether the head follows cell-wise evidence that stage 1 has trained (ours).
         num_layers: Decoder layers.
         embed_dim: Decoder width.
         num_heads: Decoder heads.
@@ -59,6 +66,7 @@ class UVLMConfig:
     head_levels: tuple[int, ...]
     head_dim: int | None
     per_query: bool
+    presence: bool
     num_layers: int
     embed_dim: int
     num_heads: int
@@ -84,6 +92,7 @@ CONFIGS: dict[str, UVLMConfig] = {
         head_levels=(-1,),
         head_dim=None,
         per_query=False,
+        presence=False,
         num_layers=8,
         embed_dim=512,
         num_heads=8,
@@ -105,9 +114,10 @@ CONFIGS: dict[str, UVLMConfig] = {
         stem_kernel=2,
         stem_stride=2,
         finest_level=1,
-        head_levels=(-2, -1),
+        head_levels=(2, 3),
         head_dim=96,
         per_query=True,
+        presence=True,
         num_layers=4,
         embed_dim=128,
         num_heads=4,
@@ -143,14 +153,17 @@ def u_vlm_encoder(size: Size = "tiny") -> ResidualUNetEncoder:
     )
 
 
-def u_vlm_head(size: Size = "tiny", num_labels: int = 18) -> QueryClassificationHead:
+def u_vlm_head(size: Size = "tiny", num_labels: int = 18, num_classes: int = 35) -> QueryClassificationHead:
     """Build the classification head of stage 2.
 
     Args:
         size: ``"tiny"`` or ``"paper"``.
         num_labels: Labels K.
+        num_classes: Classes of stage 1 with background; its last K are the labels. Only the tiny
+            head, which takes over the evidence of stage 1, depends on it.
     """
     c = _config(size)
+    presence = PresenceHead(c.features, c.head_levels, num_classes - 1) if c.presence else None
     return QueryClassificationHead(
         c.features,
         num_labels,
@@ -158,6 +171,8 @@ def u_vlm_head(size: Size = "tiny", num_labels: int = 18) -> QueryClassification
         embed_dim=c.head_dim,
         classifier="per_query" if c.per_query else "joint",
         position_embedding=c.per_query,
+        presence=presence,
+        presence_offset=num_classes - 1 - num_labels if c.presence else 0,
     )
 
 
@@ -169,17 +184,20 @@ def u_vlm_segmentation(size: Size = "tiny", num_classes: int = 35) -> Segmentati
         num_classes: Classes with background (35 for the phantoms: 16 organs and 18 findings).
     """
     c = _config(size)
-    return SegmentationModel(u_vlm_encoder(size), UNetDecoder(c.features, c.strides, num_classes, finest_level=c.finest_level))
+    return SegmentationModel(
+        u_vlm_encoder(size), UNetDecoder(c.features, c.strides, num_classes, finest_level=c.finest_level)
+    )
 
 
-def u_vlm_classification(size: Size = "tiny", num_labels: int = 18) -> ClassificationModel:
+def u_vlm_classification(size: Size = "tiny", num_labels: int = 18, num_classes: int = 35) -> ClassificationModel:
     """Build stage 2.
 
     Args:
         size: ``"tiny"`` or ``"paper"``.
         num_labels: Labels K.
+        num_classes: Classes of stage 1 with background, see :func:`u_vlm_head`.
     """
-    return ClassificationModel(u_vlm_encoder(size), u_vlm_head(size, num_labels))
+    return ClassificationModel(u_vlm_encoder(size), u_vlm_head(size, num_labels, num_classes))
 
 
 def u_vlm(
@@ -188,6 +206,7 @@ def u_vlm(
     tokenizer: Any = None,
     language_model: Any = None,
     num_labels: int = 18,
+    num_classes: int = 35,
     inject: bool = True,
     **decoder_options: Any,
 ) -> VisionLanguageModel:
@@ -199,6 +218,7 @@ def u_vlm(
         language_model: Any ``transformers`` causal LM (object, path or config) in place of the
             from-scratch decoder.
         num_labels: Labels of the head whose tokens join the prompt (tiny only).
+        num_classes: Classes of stage 1 with background, see :func:`u_vlm_head` (tiny only).
         inject: Off gives the input-layer-only ablation.
         decoder_options: Options of :class:`~ct_vlm.decoders.CausalLMDecoder`, e.g. ``lora``.
 
@@ -235,11 +255,12 @@ def u_vlm(
         )
     ]
     if c.label_tokens:
-        connectors.append(LabelTokens(u_vlm_head(size, num_labels), decoder.embed_dim))
+        connectors.append(LabelTokens(u_vlm_head(size, num_labels, num_classes), decoder.embed_dim))
     return VisionLanguageModel(u_vlm_encoder(size), connectors, decoder, preset=c.preset)
 
 
 def _config(size: str) -> UVLMConfig:
     if size not in CONFIGS:
-        raise ConfigError(f"No U-VLM of size {size!r}.", f"Choose one of {sorted(CONFIGS)}.")
+        msg = f"No U-VLM of size {size!r}."
+        raise ConfigError(msg, f"Choose one of {sorted(CONFIGS)}.")
     return CONFIGS[size]

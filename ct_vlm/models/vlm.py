@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ct_vlm.transforms import Volume, get_preset, load_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from ct_vlm.decoders import Decoder
     from ct_vlm.decoders.base import DecoderOutput
@@ -93,7 +93,8 @@ class VisionLanguageModel(Component):
         """Return loss (and logits where the decoder gives them) of a batch's reports."""
         reports = batch.get("report")
         if reports is None:
-            raise ShapeError("The batch holds no `report`.", "Use a dataset with report text, or call `generate`.")
+            msg = "The batch holds no `report`."
+            raise ShapeError(msg, "Use a dataset with report text, or call `generate`.")
         prompts, visual = self.prompts(batch, self.visual_context(batch), len(reports))
         encoded = self.decoder.encode(prompts, list(reports), visual)
         device = next(self.parameters()).device
@@ -144,7 +145,8 @@ class VisionLanguageModel(Component):
         if isinstance(volume, Tensor):
             return (volume.unsqueeze(0) if volume.ndim == 4 else volume).to(device)
         if self.preset is None:
-            raise ConfigError("The model has no preprocessing preset.", "Build it with `preset=...`, or pass a tensor.")
+            msg = "The model has no preprocessing preset."
+            raise ConfigError(msg, "Build it with `preset=...`, or pass a tensor.")
         if not isinstance(volume, Volume):
             volume = load_volume(volume, hu_source)
         hu = torch.from_numpy(np.ascontiguousarray(self.preset.resample(volume)))[None, None]

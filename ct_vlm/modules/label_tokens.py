@@ -54,6 +54,6 @@ class LabelTokens(Connector):
 
     def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:
         """Return one token a label."""
-        tokens = self.head.tokens(features)
-        confidence = torch.tanh(self.head.logits(tokens) / 2).unsqueeze(-1)  # 2p - 1: bounded, zero at p = 0.5
+        logits, tokens = self.head.logits(features)
+        confidence = torch.tanh(logits / 2).unsqueeze(-1)  # 2p - 1: bounded, zero at p = 0.5
         return VisualContext(self.norm(self.mlp(torch.cat([tokens, confidence], dim=-1))) + self.label_embedding)

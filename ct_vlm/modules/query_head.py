@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ct_vlm.features import Features
+    from ct_vlm.modules.presence import PresenceHead
 
 
 class QueryClassificationHead(Component):
@@ -36,13 +37,18 @@ class QueryClassificationHead(Component):
             ``"per_query"`` lets query k decide label k alone, so that its token stands for it.
         position_embedding: Whether keys and values carry their place on the grid (the paper's
             head has none, so its queries cannot tell sides apart).
+        presence: Cell-wise evidence on the same levels; the attention of query k is raised where
+            the evidence for label k is strong, and its strongest evidence joins the logit.
+        presence_offset: Class of ``presence`` that belongs to label 0; label k takes class
+            ``presence_offset + k``.
 
     Shape:
         - Input: :class:`~ct_vlm.features.Features`.
         - Output: logits ``(B, K)``; :meth:`tokens` gives ``(B, K, embed_dim)``.
 
     Raises:
-        ConfigError: If ``num_heads`` does not divide ``embed_dim`` or a level does not exist.
+        ConfigError: If ``num_heads`` does not divide ``embed_dim``, a level does not exist, or
+            ``presence`` covers other levels or too few classes.
 
     Example:
         >>> import torch
@@ -54,8 +60,8 @@ class QueryClassificationHead(Component):
 
     References:
         U-VLM, arXiv 2603.00479; sizes from the authors' code: 4 heads on the deepest map, 0.52 M
-        parameters for 18 labels at width 320. ``levels``, ``per_query`` and
-        ``position_embedding`` are our extensions.
+        parameters for 18 labels at width 320. ``levels``, ``per_query``, ``position_embedding``
+        and ``presence`` are our extensions.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class QueryClassificationHead(Component):
         embed_dim: int | None = None,
         classifier: Literal["joint", "per_query"] = "joint",
         position_embedding: bool = False,
+        presence: PresenceHead | None = None,
+        presence_offset: int = 0,
     ) -> None:
         super().__init__()
         dims = _select(level_dims, levels)
@@ -84,6 +92,10 @@ class QueryClassificationHead(Component):
         self.classifier = nn.Linear(num_labels * width, num_labels) if classifier == "joint" else None
         self.label_weight = nn.Parameter(torch.empty(num_labels, width)) if classifier == "per_query" else None
         self.label_bias = nn.Parameter(torch.zeros(num_labels)) if classifier == "per_query" else None
+        self.presence, self.presence_offset = presence, presence_offset
+        if presence is not None:
+            _check_presence(presence, levels, presence_offset + num_labels)
+            self.evidence_scale = nn.Parameter(torch.ones(2, num_labels))
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
@@ -95,23 +107,56 @@ class QueryClassificationHead(Component):
 
     def tokens(self, features: Features) -> Tensor:
         """Return one token a label, ``(B, K, embed_dim)``."""
+        return self._pool(features, self._evidence(features))
+
+    def logits(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Return label logits ``(B, K)`` and the label tokens they come from."""
+        evidence = self._evidence(features)
+        tokens = self._pool(features, evidence)
+        logits = self._classify(tokens)
+        if evidence is not None:
+            strongest = (evidence.softmax(-1) * evidence).sum(-1)  # a smooth maximum over cells
+            logits = logits + self.evidence_scale[1] * strongest
+        return logits, tokens
+
+    def forward(self, features: Features) -> Tensor:
+        """Return label logits ``(B, K)``."""
+        return self.logits(features)[0]
+
+    def _classify(self, tokens: Tensor) -> Tensor:
+        if self.classifier is not None:
+            return self.classifier(tokens.flatten(1))
+        return (tokens * self.label_weight).sum(-1) + self.label_bias
+
+    def _evidence(self, features: Features) -> Tensor | None:
+        """Return the evidence for each label in every cell, ``(B, K, N)``."""
+        if self.presence is None:
+            return None
+        labels = slice(self.presence_offset, self.presence_offset + self.num_labels)
+        return torch.cat(self.presence(features), dim=1)[..., labels].transpose(1, 2)
+
+    def _pool(self, features: Features, evidence: Tensor | None) -> Tensor:
+        """Attend from each label's query to the cells of all read levels."""
         keys = []
         for level, project in zip(self.levels, self.inputs, strict=True):
             x = project(features.levels[level])
             keys.append(x if self.positions is None else x + self.positions(features.grids[level]))
         memory = torch.cat(keys, dim=1)
         queries = self.queries.to(memory.dtype).expand(memory.shape[0], -1, -1)
-        return self.norm(self.attention(queries, memory, memory, need_weights=False)[0])
+        bias = None
+        if evidence is not None:
+            scaled = self.evidence_scale[0].unsqueeze(-1) * evidence
+            bias = scaled.repeat_interleave(self.attention.num_heads, dim=0).to(memory.dtype)
+        return self.norm(self.attention(queries, memory, memory, need_weights=False, attn_mask=bias)[0])
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        """Return label logits ``(B, K)`` from label tokens."""
-        if self.classifier is not None:
-            return self.classifier(tokens.flatten(1))
-        return (tokens * self.label_weight).sum(-1) + self.label_bias
 
-    def forward(self, features: Features) -> Tensor:
-        """Return label logits ``(B, K)``."""
-        return self.logits(self.tokens(features))
+def _check_presence(presence: PresenceHead, levels: Sequence[int], num_classes: int) -> None:
+    if presence.levels != tuple(levels) or presence.num_classes < num_classes:
+        cause = (
+            f"`presence` covers levels {presence.levels} with {presence.num_classes} classes, but the head reads "
+            f"levels {tuple(levels)} and needs {num_classes} classes."
+        )
+        raise ConfigError(cause, "Build both with the same `levels`, and check `presence_offset`.")
 
 
 def _select(level_dims: Sequence[int], levels: Sequence[int]) -> list[int]:

@@ -50,9 +50,10 @@ class TrainingTask(Component):
                 self.get_submodule(name).requires_grad_(False)
             except AttributeError as error:
                 parts = sorted(n for n, _ in self.named_children())
-                raise ConfigError(f"`frozen` names no part: {name!r}.", f"Parts are: {parts}.") from error
+                msg = f"`frozen` names no part: {name!r}."
+                raise ConfigError(msg, f"Parts are: {parts}.") from error
 
-    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 (signature of nn.Module)
+    def train(self, mode: bool = True) -> Self:
         """Switch mode; frozen parts stay in eval mode."""
         super().train(mode)
         for name in getattr(self, "frozen", ()):
@@ -99,7 +100,8 @@ def load_task(path: str | Path, expected: type[Any] = Component, map_location: A
     try:
         task.load_state_dict(checkpoint["state_dict"], strict=True)
     except RuntimeError as error:
-        raise CheckpointError(f"`{path}` does not fit the model that its config describes: {error}") from error
+        msg = f"`{path}` does not fit the model that its config describes: {error}"
+        raise CheckpointError(msg) from error
     return task
 
 
@@ -115,7 +117,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> Mapping[str,
     """
     file = Path(path)
     if not file.is_file():
-        raise CheckpointError(f"No checkpoint file `{file}`.", "Pass a `.ckpt` file written by a trainer.")
+        msg = f"No checkpoint file `{file}`."
+        raise CheckpointError(msg, "Pass a `.ckpt` file written by a trainer.")
     try:
         checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:

@@ -55,7 +55,8 @@ class OptimizerConfig:
             cause = f"Unknown optimizer {self.name!r} or schedule {self.schedule!r}."
             raise ConfigError(cause, "Use 'adamw' or 'sgd' with 'cosine', 'poly' or 'constant'.")
         if not self.lr > 0:
-            raise ConfigError(f"Expected a positive `lr`, but got {self.lr}.", "Try 1e-3 for small models.")
+            msg = f"Expected a positive `lr`, but got {self.lr}."
+            raise ConfigError(msg, "Try 1e-3 for small models.")
 
     def to_config(self) -> dict[str, Any]:
         """Return a JSON config."""
@@ -92,7 +93,8 @@ class OptimizerConfig:
             if parameter.requires_grad:
                 groups.setdefault(self._lr_factor(name), []).append(parameter)
         if not groups:
-            raise ConfigError("No parameter is left to train.", "Freeze fewer parts.")
+            msg = "No parameter is left to train."
+            raise ConfigError(msg, "Freeze fewer parts.")
         settings = [{"params": group, "lr": self.lr * factor} for factor, group in groups.items()]
         optimizer: Optimizer
         if self.name == "sgd":
@@ -101,7 +103,10 @@ class OptimizerConfig:
             )
         else:
             optimizer = torch.optim.AdamW(settings, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer, total_steps), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self._scheduler(optimizer, total_steps), "interval": "step"},
+        }
 
     def _lr_factor(self, name: str) -> float:
         for prefix, factor in (self.lr_factors or {}).items():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor, nn
 from torchmetrics.segmentation import DiceScore
 
 from ct_vlm.losses import DeepSupervisionDiceCELoss, balanced_presence_loss, cell_presence
 from ct_vlm.models import SegmentationModel
+from ct_vlm.modules import PresenceHead
 from ct_vlm.tasks.base import TrainingTask
 from ct_vlm.tasks.optimizer import OptimizerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
 
     from ct_vlm.encoders import Encoder
     from ct_vlm.features import Features
@@ -57,10 +59,9 @@ class SegmentationLightningModule(TrainingTask, SegmentationModel):
     ) -> None:
         SegmentationModel.__init__(self, encoder, decoder)
         self.loss = DeepSupervisionDiceCELoss(label_pooling)
-        self.presence_levels = tuple(presence_levels)
-        self.presence_heads = nn.ModuleList(
-            nn.Conv3d(encoder.level_dims[level], decoder.num_classes - 1, 1) for level in self.presence_levels
-        )
+        self.presence: PresenceHead | None = None
+        if presence_levels:
+            self.presence = PresenceHead(encoder.level_dims, presence_levels, decoder.num_classes - 1)
         self.presence_weight, self.dice_weight = presence_weight, dice_weight
         self.roi_size = None if roi_size is None else (roi_size[0], roi_size[1], roi_size[2])
         self.val_dice = DiceScore(decoder.num_classes, include_background=False, average="macro", input_format="index")
@@ -73,10 +74,12 @@ class SegmentationLightningModule(TrainingTask, SegmentationModel):
         parts = {}
         if self.dice_weight > 0:
             parts["dice_ce"] = self.dice_weight * self.loss(self.decoder(features), batch["segmentation"])
-        for level, head in zip(self.presence_levels, self.presence_heads, strict=True):
-            target = cell_presence(batch["segmentation"], features.grids[level], self.decoder.num_classes)
-            loss = balanced_presence_loss(head(features.map(level)), target)
-            parts[f"presence_{level}"] = self.presence_weight * loss
+        if self.presence is not None:
+            for level, logits in zip(self.presence.levels, self.presence(features), strict=True):
+                grid = features.grids[level]
+                target = cell_presence(batch["segmentation"], grid, self.decoder.num_classes)
+                loss = balanced_presence_loss(logits.transpose(1, 2).unflatten(2, grid), target)
+                parts[f"presence_{level}"] = self.presence_weight * loss
         return {"loss": sum(parts.values(), start=batch["image"].new_zeros(())), **parts}
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from ct_vlm.component import Component
 from ct_vlm.errors import ConfigError
 from ct_vlm.features import Features
-from ct_vlm.modules import QueryClassificationHead
+from ct_vlm.modules import PresenceHead, QueryClassificationHead
 
 
 def features(batch: int = 2) -> Features:
@@ -58,7 +58,7 @@ def test_per_query_label_depends_on_its_own_token_alone():
     tokens = torch.randn(1, 3, 8)
     changed = tokens.clone()
     changed[:, 1] += 1
-    difference = (head.logits(tokens) - head.logits(changed)).abs()[0]
+    difference = (head._classify(tokens) - head._classify(changed)).abs()[0]
     assert difference[0] == difference[2] == 0
     assert difference[1] > 0
 
@@ -81,3 +81,41 @@ def test_bf16():
 def test_settings_that_do_not_fit_are_refused(kwargs):
     with pytest.raises(ConfigError):
         QueryClassificationHead(**{"level_dims": (6, 8), "num_labels": 3, **kwargs})
+
+
+def guided(**kwargs) -> QueryClassificationHead:
+    presence = PresenceHead((6, 8), (0, 1), 5)
+    settings = {"levels": (0, 1), "classifier": "per_query", "presence": presence, "presence_offset": 2, **kwargs}
+    return QueryClassificationHead((6, 8), 3, 2, **settings)
+
+
+def test_evidence_steers_attention_and_logit_of_its_own_label():
+    head, x = guided(), features(1)
+    weight = torch.zeros(5, 8)
+    weight[3, 0] = 50.0  # class 3 = label 1 sees channel 0
+    with torch.no_grad():
+        head.presence.classifiers[1].weight.copy_(weight)
+        head.presence.classifiers[1].bias.fill_(-2)
+        x.levels[1].zero_()
+        before = head(x)
+        x.levels[1][0, 5, 0] = 1.0
+        logits, tokens = head.logits(x)
+    assert logits[0, 1] - before[0, 1] > 10
+    # the attention of label 1 has collapsed onto that one cell
+    memory = head.inputs[1](x.levels[1][:, 5:6])
+    _, _, value = (memory @ head.attention.in_proj_weight.T + head.attention.in_proj_bias).chunk(3, -1)
+    torch.testing.assert_close(tokens[:, 1:2], head.norm(head.attention.out_proj(value)), atol=1e-4, rtol=1e-4)
+
+
+def test_evidence_gradients_and_round_trip(tmp_path):
+    head, x = guided(), features()
+    head(x).square().sum().backward()
+    assert all(p.grad is not None for p in head.parameters())
+    head.save_pretrained(tmp_path)
+    torch.testing.assert_close(Component.from_pretrained(tmp_path)(x), head(x))
+
+
+@pytest.mark.parametrize("kwargs", [{"levels": (1,)}, {"presence_offset": 3}])
+def test_presence_that_does_not_fit_is_refused(kwargs):
+    with pytest.raises(ConfigError, match="presence"):
+        guided(**kwargs)
