@@ -16,10 +16,31 @@ from typing import Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "CTPreset": "ct_vlm.transforms",
+    "CTRateDataModule": "ct_vlm.datamodules",
+    "CTRateDataset": "ct_vlm.datasets",
     "CTVLMError": "ct_vlm.errors",
+    "CausalLMDecoder": "ct_vlm.decoders",
+    "ClassificationLightningModule": "ct_vlm.tasks",
     "Component": "ct_vlm.component",
+    "Connector": "ct_vlm.modules",
+    "Decoder": "ct_vlm.decoders",
+    "Encoder": "ct_vlm.encoders",
     "Features": "ct_vlm.features",
+    "MultiLayerVisualInjection": "ct_vlm.modules",
+    "OptimizerConfig": "ct_vlm.tasks",
+    "ReportLightningModule": "ct_vlm.tasks",
+    "RuleLabeler": "ct_vlm.metrics",
+    "SegmentationLightningModule": "ct_vlm.tasks",
+    "VisionLanguageModel": "ct_vlm.models",
     "VisualContext": "ct_vlm.features",
+    "get_preset": "ct_vlm.transforms",
+    "load_volume": "ct_vlm.transforms",
+    "make_phantom": "ct_vlm.phantoms",
+    "train_bpe_tokenizer": "ct_vlm.decoders",
+    "transfer": "ct_vlm.models",
+    "u_vlm": "ct_vlm.models",
+    "write_ct_rate": "ct_vlm.phantoms",
 }
 """Public name to the module that defines it; nothing is imported before the name is used."""
 

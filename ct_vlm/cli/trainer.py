@@ -33,6 +33,7 @@ def run(argv: Sequence[str]) -> int:
         UsageError: If the configuration names an unknown key or class, or lacks one.
     """
     from lightning import LightningDataModule, LightningModule
+    from lightning.pytorch.callbacks import BasePredictionWriter
     from lightning.pytorch.cli import LightningCLI
 
     from ct_vlm.cli.parts import import_parts
@@ -49,8 +50,10 @@ def run(argv: Sequence[str]) -> int:
                 raise explain(str(error), _class_names(), [name.lstrip("-") for name in options]) from error
 
         def after_predict(self) -> None:
-            """Keep the predicted records."""
+            """Keep the predicted records, unless a callback does."""
             trainer = self.trainer
+            if any(isinstance(callback, BasePredictionWriter) for callback in trainer.callbacks):
+                return
             folder = trainer.log_dir or trainer.default_root_dir
             save_predictions(trainer.predict_loop.predictions, folder, trainer.global_rank, trainer.world_size)
 
