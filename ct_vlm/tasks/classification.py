@@ -13,6 +13,7 @@ from ct_vlm.models import ClassificationModel
 from ct_vlm.tasks.base import TrainingTask
 from ct_vlm.tasks.optimizer import OptimizerConfig
 from ct_vlm.tasks.records import EpochRecords, sample_ids
+from ct_vlm.text.labels import CT_RATE_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
         optimizer: Optimizer and schedule.
         pos_weight: Weight of positives, one a label or one for all (the paper's is 1).
         frozen: Parts that do not train.
+        label_names: Names of the labels; CT-RATE's for a head of 18, else numbers.
 
     Shape:
         - Batch: ``image (B, C, D, H, W)``, ``labels (B, K)`` with NaN where unknown.
@@ -46,10 +48,13 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
         *,
         pos_weight: float | Sequence[float] = 1.0,
         frozen: Sequence[str] = (),
+        label_names: Sequence[str] | None = None,
     ) -> None:
         ClassificationModel.__init__(self, encoder, head)
         weight = [pos_weight] * head.num_labels if isinstance(pos_weight, int | float) else list(pos_weight)
         self.pos_weight = tuple(float(w) for w in weight)
+        numbered = CT_RATE_LABELS if head.num_labels == len(CT_RATE_LABELS) else map(str, range(head.num_labels))
+        self.label_names = tuple(label_names or numbered)
         self._records = EpochRecords()
         self.set_training(optimizer or OptimizerConfig(), frozen)
         self._init_args["optimizer"] = self.optimizer
@@ -99,6 +104,6 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
         records = self._records.merge()
         logits = torch.tensor([r["logits"] for r in records])
         labels = torch.tensor([r["labels"] for r in records])
-        values = {"loss": float(self.loss(logits, labels)), **classifier_scores(logits.sigmoid(), labels)}
+        values = {"loss": float(self.loss(logits, labels)), **classifier_scores(logits.sigmoid(), labels, self.label_names)}
         numbers = {f"{stage}/{k}": float(v) for k, v in values.items() if isinstance(v, int | float)}
         self.log_dict(numbers, rank_zero_only=False)

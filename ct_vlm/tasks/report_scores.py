@@ -36,7 +36,7 @@ def score_reports(records: Sequence[dict[str, Any]], shuffle_seed: int = 0) -> d
     predictions = [r["prediction"] for r in records]
     predicted = np.asarray(labeler(predictions))
     targets = _targets(records, labeler)
-    scores: dict[str, Any] = dict(clinical_scores(predicted, targets))
+    scores: dict[str, Any] = {**clinical_scores(predicted, targets), "labeler": "rules"}
     scores["distinct_reports"] = len(set(predictions))
     if all(r.get("reference") is not None for r in records):
         scores.update(nlg_scores(predictions, [r["reference"] for r in records]))

@@ -86,6 +86,7 @@ def _run_stages(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, flo
     from ct_vlm.cli.demo.scoring import held_out_records, score
     from ct_vlm.cli.demo.stages import DemoRun
     from ct_vlm.cli.demo.training import choose_processes
+    from ct_vlm.phantoms import Finding
 
     torch.set_num_threads(1)
     recipe = recipes.QUICK if args.quick else recipes.FULL
@@ -108,7 +109,7 @@ def _run_stages(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, flo
     say("held-out patients")
     torch.set_num_threads(demo.processes)
     records = held_out_records(demo, report, classifier, data)
-    findings = {volume.name: volume.findings for volume in manifest.volumes}
+    findings = {volume.name: [Finding(**fact) for fact in volume.findings] for volume in manifest.volumes}
     metrics: dict[str, Any] = dict(score(records, findings, args.seed))
     _write_examples(demo, records, data)
     clock.lap("evaluation")

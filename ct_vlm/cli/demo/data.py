@@ -62,7 +62,7 @@ def report_data(root: Path, recipe: DemoRecipe, processes: int, seed: int) -> CT
         batch_size=recipe.classification.batch_size // processes,
         eval_batch_size=8,
         val_fraction=0.0,
-        text="both",
+        text="findings",
         seed=seed,
         cache_dir=root.parent / "cache",
         drop_last=True,

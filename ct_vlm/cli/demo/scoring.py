@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ct_vlm.phantoms import Finding
     from ct_vlm.tasks import ClassificationLightningModule, ReportLightningModule
 
-_REPORT_KEYS = ("micro_precision", "micro_recall", "micro_f1", "macro_f1", "weighted_f1", "sample_f1", "bleu_mean")
+_REPORT_KEYS = ("micro_precision", "micro_recall", "micro_f1", "macro_f1", "weighted_f1", "samples_f1", "bleu_mean")
 _SHUFFLED_KEYS = ("micro_f1", "macro_f1")
 
 
@@ -57,7 +57,8 @@ def score(
         torch.tensor([r["probabilities"] for r in records]), torch.tensor([r["labels"] for r in records])
     )
     report: dict[str, Any] = {key: scores[key] for key in _REPORT_KEYS if key in scores}
-    report["label_f1"] = {name: scores[f"f1/{name}"] for name in CT_RATE_LABELS if f"f1/{name}" in scores}
+    report["per_label"] = scores["per_label"]
+    report["labeler"], report["protocol"] = scores["labeler"], scores["protocol"]
     report["location_accuracy"], report["located_true_positives"] = location_accuracy(records, findings)
     return {
         "report": report,

@@ -92,7 +92,7 @@ class DemoRun:
         stage = self.recipe.report
 
         def build() -> ReportLightningModule:
-            texts = data.datasets["train"].reports()
+            texts = sorted({sample.report for sample in data.datasets["train"].samples})
             model = u_vlm("tiny", tokenizer=train_bpe_tokenizer(texts, self.recipe.vocab_size))
             labels: LabelTokens = model.connectors[1]  # type: ignore[assignment]
             say(f"  encoder: {transfer(previous.encoder, model.encoder)}")

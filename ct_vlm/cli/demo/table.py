@@ -40,8 +40,9 @@ def print_table(metrics: dict[str, Any], out: Path) -> None:
     labels = Table(title="report F1 by label")
     labels.add_column("label")
     labels.add_column("F1", justify="right")
-    for name, value in report["label_f1"].items():
-        labels.add_row(name, f"{value:.2f}")
+    labels.add_column("cases", justify="right")
+    for name, values in report["per_label"].items():
+        labels.add_row(name, f"{values['f1']:.2f}", str(values["support"]))
     console.print(labels)
     console.print(f"scores: {out / 'metrics.json'}   reports: {out / 'reports.csv'}   pictures: {out / 'examples'}")
     console.print(f"next: ct-vlm generate --checkpoint {out / 'stage3_report'} --volume scan.nii.gz", soft_wrap=True)
