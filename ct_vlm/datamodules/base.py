@@ -100,7 +100,7 @@ class VolumeDataModule(LightningDataModule):
             pin_memory=self.pin_memory,
         )
 
-    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:  # noqa: ARG002
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Window integer HU to float channels on the device.
 
         Args:

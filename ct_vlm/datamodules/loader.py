@@ -13,6 +13,8 @@ from ct_vlm.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch.utils.data import Sampler
+
 
 class ResumableDataLoader(DataLoader[Any]):
     """A sharded DataLoader with ``state_dict`` and ``load_state_dict``.
@@ -40,18 +42,16 @@ class ResumableDataLoader(DataLoader[Any]):
         True
     """
 
-    def __init__(self, dataset: Any, batch_sampler: EpochBatchSampler, **kwargs: Any) -> None:
-        # Lightning rebuilds loaders for `predict` with the neutral values of these
+    def __init__(self, dataset: Any, *, batch_sampler: Sampler[list[int]], **kwargs: Any) -> None:
+        # Lightning rebuilds loaders for `predict` and `overfit_batches` with neutral values of these
         for name in ("sampler", "shuffle", "batch_size", "drop_last"):
             kwargs.pop(name, None)
         super().__init__(dataset, batch_sampler=batch_sampler, **kwargs)
         self._yielded = 0
         self._resume: tuple[int, int] | None = None
-        order = getattr(batch_sampler, "sampler", None)
-        if isinstance(order, EpochSampler):
-            # DataLoader puts a SequentialSampler here beside a batch sampler and forbids to change
-            # it; Lightning looks here for a DistributedSampler to know that sharding is done
-            object.__setattr__(self, "sampler", order)
+        # DataLoader puts a SequentialSampler here beside a batch sampler and forbids to change it;
+        # Lightning looks here for a DistributedSampler to know that sharding is done
+        object.__setattr__(self, "sampler", getattr(batch_sampler, "sampler", None))
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass (Lightning does it by itself).
@@ -59,7 +59,8 @@ class ResumableDataLoader(DataLoader[Any]):
         Args:
             epoch: Number of the epoch.
         """
-        self._order.set_epoch(epoch)
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield batches; nothing happens before the first is asked for."""
@@ -67,20 +68,18 @@ class ResumableDataLoader(DataLoader[Any]):
 
     def _batches(self) -> Iterator[Any]:
         """Run one pass from where a restored state ends."""
-        batches = self.batch_sampler
-        if not isinstance(batches, EpochBatchSampler):  # rebuilt by Lightning for `predict`
-            yield from super().__iter__()
-            return
         resume, self._resume = self._resume, None
-        batches.start = resume[1] if resume is not None and resume[0] == self._order.epoch else 0
-        self._yielded = batches.start
+        start = resume[1] if resume is not None and resume[0] == self._epoch() else 0
+        if isinstance(self.batch_sampler, EpochBatchSampler):
+            self.batch_sampler.start = start
+        self._yielded = start
         for batch in super().__iter__():
             self._yielded += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the batches given out in it, and what they depend on."""
-        return {"epoch": self._order.epoch, "batches": self._yielded, **self._identity()}
+        return {"epoch": self._epoch(), "batches": self._yielded, **self._identity()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next pass go on where the state was taken.
@@ -100,28 +99,23 @@ class ResumableDataLoader(DataLoader[Any]):
         epoch, batches = int(state_dict["epoch"]), int(state_dict["batches"])
         if batches >= len(self):
             epoch, batches = epoch + 1, 0
-        self._order.set_epoch(epoch)
+        self.set_epoch(epoch)
         self._resume = (epoch, batches)
         self._yielded = batches
 
-    @property
-    def _order(self) -> EpochSampler:
-        """The sampler that decides order and shard."""
-        order = self.sampler
-        if not isinstance(order, EpochSampler):
-            cause = f"The loader's sampler was replaced by {type(order).__name__}, so it has no epoch to resume."
-            raise CheckpointError(cause, "Leave the sampler that `make_loader` set.")
-        return order
+    def _epoch(self) -> int:
+        """Return the epoch of the next pass."""
+        return int(getattr(self.sampler, "epoch", 0))
 
     def _identity(self) -> dict[str, Any]:
         """Return what the sequence of batches depends on."""
-        batches, order = self.batch_sampler, self._order
+        order = self.sampler
         return {
             "samples": len(self.dataset),  # type: ignore[arg-type]
-            "batch_size": batches.samples_per_batch if isinstance(batches, EpochBatchSampler) else None,
-            "seed": order.seed,
-            "shuffle": order.shuffle,
-            "processes": order.num_replicas,
+            "batch_size": getattr(self.batch_sampler, "batch_size", None),
+            "seed": getattr(order, "seed", None),
+            "shuffle": getattr(order, "shuffle", False),
+            "processes": getattr(order, "num_replicas", 1),
         }
 
 
@@ -154,4 +148,4 @@ def make_loader(
     order = EpochSampler(dataset, shuffle=shuffle, seed=seed, num_replicas=num_replicas, rank=rank, pad=shuffle)
     batches = EpochBatchSampler(order, batch_size, drop_last=drop_last)
     kwargs.setdefault("collate_fn", collate)
-    return ResumableDataLoader(dataset, batches, num_workers=num_workers, **kwargs)
+    return ResumableDataLoader(dataset, batch_sampler=batches, num_workers=num_workers, **kwargs)

@@ -58,13 +58,18 @@ class EpochSampler(DistributedSampler[int]):
         """Yield this process's indices, each carrying the epoch."""
         return iter([EpochIndex(index, self.epoch) for index in self.shard()])
 
+    @property
+    def total(self) -> int:
+        """Samples of the whole data set."""
+        return len(self.dataset)  # type: ignore[arg-type]
+
     def __len__(self) -> int:
         """Return the number of indices of this process."""
         return len(self._positions())
 
     def shard(self) -> list[int]:
         """Return this process's indices in the current epoch."""
-        size = len(self.dataset)  # type: ignore[arg-type]
+        size = self.total
         order = np.arange(size)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(size)
@@ -72,7 +77,7 @@ class EpochSampler(DistributedSampler[int]):
 
     def _positions(self) -> range:
         """Return this process's places in the global order; those past its end wrap around."""
-        size = len(self.dataset)  # type: ignore[arg-type]
+        size = self.total
         end = -(-size // self.num_replicas) * self.num_replicas if self.pad else size
         return range(self.rank, end, self.num_replicas)
 
@@ -87,7 +92,8 @@ class EpochBatchSampler(Sampler[list[int]]):
     then holds two samples.
 
     Args:
-        sampler: Gives the order.
+        sampler: Gives the order; an :class:`EpochSampler`, or what Lightning puts in its place for
+            ``overfit_batches``.
         batch_size: Largest batch (but see above).
         drop_last: Leave an incomplete last batch out (training only).
 
@@ -105,17 +111,16 @@ class EpochBatchSampler(Sampler[list[int]]):
         [[[0, 2], [4]], [[1], [3]]]
     """
 
-    def __init__(self, sampler: EpochSampler, batch_size: int, *, drop_last: bool = False) -> None:
+    def __init__(self, sampler: Sampler[int], batch_size: int, *, drop_last: bool = False) -> None:
         if batch_size < 1:
             cause = f"Expected a positive `batch_size`, but got {batch_size}."
             raise ConfigError(cause, "Use at least 1.")
-        size, world = len(sampler.dataset), sampler.num_replicas  # type: ignore[arg-type]
-        if not sampler.pad and 0 < size < world:
-            cause = f"There are {size} evaluation samples for {world} processes."
+        if isinstance(sampler, EpochSampler) and not sampler.pad and 0 < sampler.total < sampler.num_replicas:
+            cause = f"There are {sampler.total} evaluation samples for {sampler.num_replicas} processes."
             raise DatasetError(cause, "Use fewer processes or more samples.")
         self.sampler = sampler
-        self.samples_per_batch = batch_size
-        self.skip_incomplete = drop_last
+        self.batch_size = batch_size
+        self.drop_last = drop_last
         self.start = 0
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -127,15 +132,15 @@ class EpochBatchSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
-        return len(self._bounds(len(self.sampler))) - 1
+        return len(self._bounds(len(self.sampler))) - 1  # type: ignore[arg-type]  # every sampler used here is sized
 
     def _bounds(self, size: int) -> list[int]:
         """Return where batches start, and the end."""
-        batch = self.samples_per_batch
-        if self.sampler.pad:
-            end = size // batch * batch if self.skip_incomplete else size
+        batch, sampler = self.batch_size, self.sampler
+        if not isinstance(sampler, EpochSampler) or sampler.pad:
+            end = size // batch * batch if self.drop_last else size
             return [*range(0, end, batch), end] if end else [0]
-        total, world = len(self.sampler.dataset), self.sampler.num_replicas  # type: ignore[arg-type]
+        total, world = sampler.total, sampler.num_replicas
         batches = min(-(-total // (world * batch)), total // world)
         bounds = [0]
         for left in range(batches, 0, -1):  # full batches first, but at least one sample for each that follows

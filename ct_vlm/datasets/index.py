@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.datasets.index_report import IndexReport
@@ -14,7 +15,6 @@ from ct_vlm.transforms.metadata import GEOMETRY_COLUMNS, ScanMetadata, volume_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
     import pandas as pd
 
@@ -105,7 +105,7 @@ class IndexBuilder:
             elif entry.stat().st_size == 0:
                 self.report.empty_files.append(name.volume_id)
             else:
-                files[name.volume_id] = self.folder.joinpath(entry.path)
+                files[name.volume_id] = Path(entry.path)
         self.report.files = len(files)
         return files
 

@@ -41,7 +41,7 @@ def class_locations(labels: NDArray[Any], per_class: int = 2000) -> dict[str, ND
     classes, starts = np.unique(flat[foreground], return_index=True)
     generator = np.random.default_rng(0)
     kept_class, kept_index = [], []
-    for value, part in zip(classes, np.split(foreground, starts[1:]), strict=True):
+    for value, part in zip(classes, np.split(foreground, starts)[1:], strict=True):
         chosen = part if len(part) <= per_class else np.sort(generator.choice(part, per_class, replace=False))
         kept_index.append(chosen)
         kept_class.append(np.full(len(chosen), value, dtype=np.int64))

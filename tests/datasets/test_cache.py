@@ -1,0 +1,165 @@
+"""The cache: right keys, whole entries, and no failure where it cannot write."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ct_vlm.datasets import CTRateDataset, preprocess
+from ct_vlm.datasets import volumes as volumes_module
+from ct_vlm.datasets.cache import ArrayCache
+from ct_vlm.errors import ConfigError
+from ct_vlm.transforms import CTPreset
+
+SMALL = CTPreset("small", size=(4, 5, 6))
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of volumes that were read from their files."""
+    seen: list[str] = []
+    original = volumes_module.load_volume
+
+    def counting(path: Path, *args: Any, **kwargs: Any) -> Any:
+        seen.append(Path(path).name)
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(volumes_module, "load_volume", counting)
+    return seen
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def data(tree: Any, cache: Path, **arguments: Any) -> CTRateDataset:
+    return CTRateDataset(tree.root, "valid", **{"preset": SMALL, "cache_dir": cache, **arguments})
+
+
+def test_second_read_comes_from_the_cache(tree: Any, tmp_path: Path, loads: list[str]) -> None:
+    cache = tmp_path / "cache"
+    first = data(tree, cache)[0]
+    second = data(tree, cache)[0]
+    assert loads == ["valid_1_a_1.nii.gz"]
+    assert torch.equal(first["image"], second["image"])
+    assert torch.equal(first["spacing"], second["spacing"])
+    assert second["image"].dtype == torch.int16
+    second["image"] += 1  # fresh memory, not the file
+    assert torch.equal(data(tree, cache)[0]["image"], first["image"])
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"preset": CTPreset("small", size=(4, 5, 6), windows=((0, 1),), norm="zscore")}, False),
+        ({"preset": CTPreset("small", size=(4, 5, 7))}, True),
+        ({"preset": CTPreset("small", size=(4, 5, 6), pad_hu=-1000)}, True),
+        ({"hu_source": "none"}, True),
+        ({"text": "both"}, False),
+    ],
+)
+def test_key_follows_what_changes_voxels(tree: Any, tmp_path: Path, loads: list[str], change: Any, again: bool) -> None:
+    cache = tmp_path / "cache"
+    data(tree, cache)[0]
+    data(tree, cache, **change)[0]
+    assert len(loads) == 1 + int(again)
+
+
+def test_changed_source_is_read_again(tree: Any, tmp_path: Path, tree_module: Any, loads: list[str]) -> None:
+    cache = tmp_path / "cache"
+    before = data(tree, cache)[0]["image"]
+    path = tree.path("valid_1_a_1")
+    tree_module.save_nifti(tree_module.body(5), path)
+    os.utime(path, ns=(1, 1))
+    after = data(tree, cache)[0]["image"]
+    assert len(loads) == 2
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "text"])
+def test_damaged_entries_are_made_again(tree: Any, tmp_path: Path, damage: str, loads: list[str]) -> None:
+    cache = tmp_path / "cache"
+    whole = data(tree, cache)[0]["image"]
+    (entry,) = entries(cache)
+    content = entry.read_bytes()
+    position = content.index(b"\x93NUMPY") + 150  # inside the voxels
+    entry.write_bytes(
+        {
+            "truncate": content[: len(content) // 2],
+            "flip": content[:position] + bytes([content[position] ^ 255]) + content[position + 1 :],
+            "empty": b"",
+            "text": b"not an entry",
+        }[damage]
+    )
+    assert torch.equal(data(tree, cache)[0]["image"], whole)
+    assert len(loads) == 2
+    assert torch.equal(data(tree, cache)[0]["image"], whole)
+    assert len(loads) == 2
+
+
+def test_unwritable_folder_is_no_failure(tree: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("a file, where a folder should be")
+    with caplog.at_level(logging.WARNING):
+        items = data(tree, blocked / "cache")
+        assert torch.equal(items[0]["image"], data(tree, tmp_path / "cache")[0]["image"])
+        assert items[1]["volume_id"] == "valid_2_a_1"
+    assert caplog.text.count("Cannot write to the cache") == 1
+    assert blocked.read_text() == "a file, where a folder should be"
+
+
+def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ArrayCache(tmp_path)
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", die)
+    with pytest.raises(KeyboardInterrupt):
+        cache.store(cache.path("a", {}), {"x": np.zeros(3)})
+    assert entries(tmp_path) == []
+
+
+def test_entries_stay_inside_the_folder(tree: Any, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    data(tree, cache, preset=CTPreset("../../escape", size=(4, 5, 6)))[0]
+    assert len(entries(cache)) == 1
+
+
+def test_pickles_are_never_loaded(tmp_path: Path) -> None:
+    cache = ArrayCache(tmp_path)
+    path = cache.path("a", {})
+    assert path is not None
+    np.savez(path, x=np.array([{"a": 1}], dtype=object))
+    assert cache.load(path) is None
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_preprocess_fills_the_cache_and_reports_bad_files(tree: Any, tmp_path: Path, workers: int) -> None:
+    bad = tree.path("valid_2_a_1")
+    bad.write_bytes(bad.read_bytes()[:300])
+    items = data(tree, tmp_path / "cache", recon_policy="first")
+    result = preprocess(items, workers, progress=False)
+    assert result.made == ["valid_1_a_1", "valid_2_a_2"]
+    assert list(result.failures) == ["valid_2_a_1"]
+    assert "valid_2_a_1.nii.gz" in result.failures["valid_2_a_1"]
+    assert "1 failed" in str(result)
+    again = preprocess(items, 0, progress=False)
+    assert (again.made, again.present) == ([], ["valid_1_a_1", "valid_2_a_2"])
+    assert len(entries(tmp_path / "cache")) == 2
+
+
+def test_preprocess_needs_a_cache_that_can_be_written(tree: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no cache"):
+        preprocess(CTRateDataset(tree.root, "valid", preset=SMALL))
+    blocked = tmp_path / "file"
+    blocked.write_text("x")
+    result = preprocess(data(tree, blocked / "cache"), progress=False)
+    assert len(result.failures) == 3
+    assert "Cannot write" in result.failures["valid_1_a_1"]
