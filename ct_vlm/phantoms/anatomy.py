@@ -87,7 +87,7 @@ class Anatomy:
             heart_factor=u(1.28, 1.4),
             heart_angle=u(0.3, 0.6),
             aorta=u(12.5, 15.5),
-            lung_hu=u(-865, -835),
+            lung_hu=u(-850, -820),
             liver=u(0.92, 1.06),
         )
 

@@ -188,7 +188,7 @@ _RESCUE_HU = {
     "Arterial wall calcification": 1000.0,
     "Coronary artery wall calcification": 1000.0,
     "Emphysema": -995.0,
-    "Lung opacity": -570.0,
+    "Lung opacity": -520.0,
     "Mosaic attenuation pattern": -690.0,
     "Interlobular septal thickening": -250.0,
 }

@@ -169,10 +169,10 @@ def paint_lung_vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generato
                 anatomy.at(rng.uniform(-90, 62), rng.uniform(-0.6, 0.7) * b, side * rng.uniform(0.6, 0.8) * a)
             )
             fork = root + (target - root) * rng.uniform(0.4, 0.55)
-            canvas.paint(capsule(_xyz(root), _xyz(fork), 4.2), BLOOD, within=LUNG)
+            canvas.paint(capsule(_xyz(root), _xyz(fork), 3.4), BLOOD, within=LUNG)
             for _ in range(2):
                 end = target + rng.uniform(-18, 18, 3)
-                canvas.paint(capsule(_xyz(fork), _xyz(end), 2.3), BLOOD - 40, within=LUNG)
+                canvas.paint(capsule(_xyz(fork), _xyz(end), 1.8), BLOOD - 40, within=LUNG)
 
 
 def _xyz(point: Array) -> tuple[float, float, float]:

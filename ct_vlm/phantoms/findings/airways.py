@@ -31,7 +31,7 @@ def peribronchial_thickening(scene: Scene) -> Finding:
 def bronchiectasis(scene: Scene) -> Finding:
     """Draw a cluster of dilated bronchi with walls in one lobe."""
     rng = scene.rng
-    outer = scene.radius(6.5, 8, 1.6)
+    outer = scene.radius(6.5, 8, 1.9)
     lumen = outer - scene.fair(2.2, 0.75)
     center = np.array(scene.anatomy.place(rng, scene.lobe, 1.8 * outer))
     sign = -1 if scene.lobe.startswith("right") else 1

@@ -31,8 +31,8 @@ def emphysema(scene: Scene) -> Finding:
     side = scene.pick_side(bilateral=0.6)
     for lung in sides(side):
         lobe = ("right upper lobe", "left upper lobe")[lung]
-        for _ in range(10):
-            radius = scene.radius(9, 15, 1.8)
+        for _ in range(12):
+            radius = scene.radius(11, 17, 2.2)
             scene.draw(
                 scene.ball(scene.anatomy.place(scene.rng, lobe, 0.4 * radius), radius), -995, within=in_lobe(lobe)
             )
@@ -85,14 +85,14 @@ def septal_thickening(scene: Scene) -> Finding:
     half = np.float32(scene.fair(1.5, 0.4))
     rim = np.float32(30)
     start = np.float32(anatomy.center[0] - 5)
-    shift = scene.rng.uniform(0, period, 3)
+    shift = scene.rng.uniform(0, period, 2)
 
     def line(c: Array, offset: float) -> Array:
         distance: Array = np.abs(((c + np.float32(offset)) / np.float32(period)) % 1 - 0.5) * np.float32(period)
         return half - distance
 
     def mesh(z: Array, y: Array, x: Array) -> Array:
-        lines = np.maximum(np.maximum(line(z, shift[0]), line(y, shift[1])), line(x, shift[2]))
+        lines = np.maximum(line(y, shift[0]), line(x, shift[1])) + np.zeros_like(z)
         np.minimum(lines, rim - anatomy.cage_depth(z, y, x), out=lines)
         return np.minimum(lines, z - start, out=lines)
 

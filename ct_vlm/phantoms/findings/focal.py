@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def nodule(scene: Scene) -> Finding:
     """Draw one solid round nodule."""
-    diameter = round(2 * scene.radius(5, 11, 1.6))
+    diameter = round(2 * scene.radius(5, 11, 1.8))
     center = scene.anatomy.place(scene.rng, scene.lobe, diameter / 2 + 3)
-    scene.draw(scene.ball(center, diameter / 2), 60, within=LUNG)
+    scene.draw(scene.ball(center, diameter / 2), 120, within=LUNG)
     return scene.finding(lobe=scene.lobe, size_mm=diameter)
 
 
@@ -28,13 +28,13 @@ def opacity(scene: Scene) -> Finding:
     """Draw a ground-glass patch in one lobe, or one in the same lobe of both lungs."""
     rng = scene.rng
     both = rng.random() < 0.35
-    diameter = round(2 * scene.radius(17, 27, 2.5))
+    diameter = round(2 * scene.radius(20, 30, 3))
     level = "lower" if "lower" in scene.lobe else "upper"
     lobes = [f"right {level} lobe", f"left {level} lobe"] if both else [scene.lobe]
     for lobe in lobes:
         center = scene.anatomy.place(rng, lobe, 0.6 * diameter / 2)
         rz, ry, rx = (diameter / 2 * rng.uniform(0.85, 1, 3)).tolist()
-        scene.draw(ellipsoid(center, (max(rz, 0.8 * scene.canvas.spacing[0]), ry, rx)), -570, within=in_lobe(lobe))
+        scene.draw(ellipsoid(center, (max(rz, 0.8 * scene.canvas.spacing[0]), ry, rx)), -520, within=in_lobe(lobe))
     if both:
         return scene.finding("bilateral", location=f"{level} lobes")
     return scene.finding(lobe=scene.lobe, size_mm=diameter)
@@ -43,7 +43,7 @@ def opacity(scene: Scene) -> Finding:
 def consolidation(scene: Scene) -> Finding:
     """Draw a dense block in one lobe with air bronchograms."""
     rng = scene.rng
-    radius = scene.radius(24, 33, 3)
+    radius = scene.radius(27, 36, 3)
     center = scene.anatomy.place(rng, scene.lobe, 0.5 * radius)
     within = in_lobe(scene.lobe)
     rz, ry, rx = (radius * rng.uniform(0.85, 1.1, 3)).tolist()

@@ -53,13 +53,13 @@ def lymphadenopathy(scene: Scene) -> Finding:
     rng = scene.rng
     station = list(_STATIONS)[int(rng.integers(len(_STATIONS)))]
     center, side = _STATIONS[station]
-    diameter = round(2 * scene.radius(8, 12, 1.6))
+    diameter = round(2 * scene.radius(8, 12, 1.8))
     free = weights(0, 1, 2, 3, 4, 5, ORGAN["mediastinum"], ORGAN["esophagus"], ORGAN["heart"])
-    offsets: tuple[Point, ...] = ((0, 0, 0), (20, 4, 4), (-20, 2, -4), (2, -18, 6))
+    offsets: tuple[Point, ...] = ((0, 0, 0), (20, 4, 4), (-20, 2, -4), (2, -18, 6), (-4, 18, -6))
     for index, (dz, dy, dx) in enumerate(offsets):
         jitter = rng.normal(0, 1.5, 3)
         point = scene.anatomy.at(center[0] + dz + jitter[0], center[1] + dy + jitter[1], center[2] + dx + jitter[2])
-        scene.draw(scene.ball(point, diameter / 2 * (1 if index == 0 else rng.uniform(0.85, 1))), 105, within=free)
+        scene.draw(scene.ball(point, diameter / 2 * (1 if index == 0 else rng.uniform(0.85, 1))), 140, within=free)
     return scene.finding(side, location=station, size_mm=diameter)
 
 
