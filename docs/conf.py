@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import shutil
 from pathlib import Path
 
@@ -22,6 +24,13 @@ napoleon_custom_sections = [("Shape", "params_style"), "References"]
 myst_enable_extensions = ["colon_fence"]
 # the notebooks are executed by the tests
 nb_execution_mode = "off"
+
+# names that packages import on first use are invisible to autodoc until they are used
+for _info in pkgutil.iter_modules(ct_vlm.__path__, "ct_vlm."):
+    if _info.ispkg:
+        _package = importlib.import_module(_info.name)
+        for _name in getattr(_package, "__all__", ()):
+            setattr(_package, _name, getattr(_package, _name))
 
 # the example notebooks live beside the configurations; Sphinx reads only what is under docs/
 _here = Path(__file__).parent

@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
 
         def after_predict(self) -> None:
             """Keep the predicted records, unless a callback does."""
-            trainer = self.trainer
+            trainer: Any = self.trainer  # its callbacks are set where type checkers do not look
             if any(isinstance(callback, BasePredictionWriter) for callback in trainer.callbacks):
                 return
             folder = trainer.log_dir or trainer.default_root_dir
