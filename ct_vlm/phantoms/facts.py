@@ -83,6 +83,12 @@ def find_location(text: str, label: str) -> set[str]:
 def expected_location(finding: Finding) -> set[str]:
     """Return what :func:`find_location` gives for a report that states a finding truly.
 
+    Args:
+        finding: The fact.
+
+    Returns:
+        Names of lobes, or of sides.
+
     Example:
         >>> from ct_vlm.phantoms import Finding, expected_location
         >>> sorted(expected_location(Finding("Pleural effusion", side="bilateral")))

@@ -53,6 +53,9 @@ def make_phantom(
         labels: Labels to show; None draws them, see :func:`sample_labels`.
         config: Settings of the generator.
 
+    Returns:
+        Volume, label map, facts and report.
+
     Raises:
         ShapeError: If the grid is empty or not three-dimensional.
         ConfigError: If a label is unknown.
@@ -96,6 +99,9 @@ def describe_phantom(
         scan: Index of the patient's scan.
         labels: Labels to show; None draws them.
         config: Settings of the generator.
+
+    Returns:
+        Facts and report; bounding boxes are None.
 
     Raises:
         ShapeError: If the grid is empty or not three-dimensional.

@@ -94,6 +94,9 @@ def upright_tube(points: Sequence[Point], radii: Sequence[float] | float, *, fla
         points: Path (z, y, x) with growing z.
         radii: Radius in mm at each point, or one for all.
         flat: Ratio of the left-right to the front-back radius.
+
+    Returns:
+        The shape; its ends are flat.
     """
     pz, py, px = (np.array(values, np.float32) for values in zip(*points, strict=True))
     pr = np.broadcast_to(np.asarray(radii, np.float32), pz.shape)

@@ -17,6 +17,9 @@ def stream(seed: int, *key: str | int) -> np.random.Generator:
         seed: Non-negative seed of the patient.
         key: Purpose of the stream, e.g. ``("finding", "Lung nodule", 0)``.
 
+    Returns:
+        A generator at the start of its stream.
+
     Example:
         >>> from ct_vlm.phantoms.streams import stream
         >>> bool(stream(1, "anatomy").random() == stream(1, "anatomy").random())

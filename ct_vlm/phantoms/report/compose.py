@@ -129,6 +129,9 @@ def write_report(findings: list[Finding], sex: str, seed: int, scan: int = 0) ->
         sex: ``"F"`` or ``"M"``; breasts are only mentioned for the former.
         seed: Seed of the patient.
         scan: Index of the scan.
+
+    Returns:
+        Both sections, and the first one by region.
     """
     facts = {finding.label: finding for finding in findings}
     choices = Choices(seed, scan)

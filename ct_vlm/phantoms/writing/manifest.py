@@ -91,6 +91,9 @@ class PhantomManifest:
         Args:
             root: Directory of the tree.
 
+        Returns:
+            The manifest.
+
         Raises:
             DatasetError: If there is no manifest, or it cannot be read.
         """

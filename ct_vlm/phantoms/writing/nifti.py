@@ -42,6 +42,9 @@ def encode(array: Array, affine: Array, *, nan_affine: bool = False) -> bytes:
         array: Voxels in file order.
         affine: Voxel to RAS+ matrix.
         nan_affine: Break the header: NaN in the sform and no qform.
+
+    Returns:
+        Content of a ``.nii.gz`` file.
     """
     import nibabel as nib
     from isal import igzip

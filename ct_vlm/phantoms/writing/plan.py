@@ -70,6 +70,9 @@ def plan_volumes(
         second_scan: Share of patients with two scans.
         second_recon: Share of scans with two reconstructions.
 
+    Returns:
+        Volumes of the training split, then of the validation split.
+
     Raises:
         ConfigError: If a number is out of range.
     """
