@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ct_vlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from transformers import PreTrainedTokenizerFast
 
@@ -73,7 +73,10 @@ def load_tokenizer(tokenizer: Any) -> PreTrainedTokenizerFast:
     """Return a fast tokenizer.
 
     Args:
-        tokenizer: A fast tokenizer, what :func:`tokenizer_to_config` returned, or a path or hub id.
+        tokenizer: A fast tokenizer, what :func:`tokenizer_to_config` returned, a path or hub id, or
+            ``{"train_on": "reports.csv", "columns": [...], "vocab_size": ...}``, which trains one
+            with :func:`train_bpe_tokenizer` on columns of a table (so that a YAML file can ask for
+            a new vocabulary).
 
     Raises:
         ConfigError: If it is none of them.
@@ -81,7 +84,7 @@ def load_tokenizer(tokenizer: Any) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     if isinstance(tokenizer, dict):
-        return tokenizer_from_config(tokenizer)
+        return _train_on_table(**tokenizer) if "train_on" in tokenizer else tokenizer_from_config(tokenizer)
     if isinstance(tokenizer, str | Path):
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(tokenizer))
@@ -142,3 +145,18 @@ def tokenizer_from_config(config: dict[str, Any]) -> PreTrainedTokenizerFast:
     if config.get("chat_template") is not None:
         tokenizer.chat_template = config["chat_template"]
     return tokenizer
+
+
+def _train_on_table(
+    train_on: str | Path, columns: Sequence[str] = ("Findings_EN",), vocab_size: int = 1000
+) -> PreTrainedTokenizerFast:
+    """Train a tokenizer on the texts of a CSV file."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(train_on, usecols=list(columns))
+    except (OSError, ValueError) as error:
+        cause = f"Cannot read the columns {list(columns)} of `{train_on}`: {error}"
+        raise ConfigError(cause, "Name a CSV file with report text, and its columns.") from error
+    texts = sorted({str(text) for column in columns for text in table[column].dropna()})
+    return train_bpe_tokenizer(texts, vocab_size)

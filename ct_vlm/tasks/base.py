@@ -10,11 +10,11 @@ import torch
 import ct_vlm
 from ct_vlm.component import Component
 from ct_vlm.errors import CheckpointError, ConfigError
+from ct_vlm.tasks.handover import hand_over
+from ct_vlm.tasks.optimizer import OptimizerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from ct_vlm.tasks.optimizer import OptimizerConfig
 
 CHECKPOINT_KEY = "ct_vlm"
 
@@ -33,17 +33,28 @@ class TrainingTask(Component):
     optimizer: OptimizerConfig
     frozen: tuple[str, ...]
 
-    def set_training(self, optimizer: OptimizerConfig, frozen: Sequence[str] = ()) -> None:
-        """Store optimizer settings and freeze the named parts.
+    def set_training(
+        self,
+        optimizer: OptimizerConfig | None,
+        frozen: Sequence[str] = (),
+        init_from: Mapping[str, str] | None = None,
+    ) -> None:
+        """Store optimizer settings, fill parts from earlier stages and freeze the named parts.
 
         Args:
-            optimizer: Optimizer and schedule.
+            optimizer: Optimizer and schedule; the defaults if None.
             frozen: Module names, e.g. ``("encoder", "connectors.1.head")``.
+            init_from: Part to checkpoint of an earlier stage, see
+                :func:`ct_vlm.tasks.handover.hand_over`. It is no part of the saved config: a
+                checkpoint holds the weights themselves.
 
         Raises:
             ConfigError: If a name is no part of the model.
         """
-        self.optimizer = optimizer
+        self.optimizer = optimizer or OptimizerConfig()
+        self._init_args.update(optimizer=self.optimizer, init_from=None)
+        if init_from:
+            hand_over(self, init_from)
         self.frozen = tuple(frozen)
         for name in self.frozen:
             try:

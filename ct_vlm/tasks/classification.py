@@ -32,6 +32,7 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
         pos_weight: Weight of positives, one a label or one for all (the paper's is 1).
         frozen: Parts that do not train.
         label_names: Names of the labels; CT-RATE's for a head of 18, else numbers.
+        init_from: Parts to fill from earlier checkpoints, see :meth:`TrainingTask.set_training`.
 
     Shape:
         - Batch: ``image (B, C, D, H, W)``, ``labels (B, K)`` with NaN where unknown.
@@ -49,6 +50,7 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
         pos_weight: float | Sequence[float] = 1.0,
         frozen: Sequence[str] = (),
         label_names: Sequence[str] | None = None,
+        init_from: dict[str, str] | None = None,
     ) -> None:
         ClassificationModel.__init__(self, encoder, head)
         weight = [pos_weight] * head.num_labels if isinstance(pos_weight, int | float) else list(pos_weight)
@@ -56,8 +58,7 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
         numbered = CT_RATE_LABELS if head.num_labels == len(CT_RATE_LABELS) else map(str, range(head.num_labels))
         self.label_names = tuple(label_names or numbered)
         self._records = EpochRecords()
-        self.set_training(optimizer or OptimizerConfig(), frozen)
-        self._init_args["optimizer"] = self.optimizer
+        self.set_training(optimizer, frozen, init_from)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return binary cross-entropy over the known labels."""

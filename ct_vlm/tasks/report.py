@@ -41,6 +41,7 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         frozen: Parts that do not train; the encoder, as in U-VLM's plans.
         generation: Options of the decoder's ``generate`` in test and predict.
         shuffle_seed: Seed of the shuffled-image control.
+        init_from: Parts to fill from earlier checkpoints, see :meth:`TrainingTask.set_training`.
 
     Shape:
         - Batch: ``image (B, C, D, H, W)`` (or ``features``), ``report`` (B strings), optionally
@@ -62,14 +63,14 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         frozen: Sequence[str] = ("encoder",),
         generation: dict[str, Any] | None = None,
         shuffle_seed: int = 0,
+        init_from: dict[str, str] | None = None,
     ) -> None:
         VisionLanguageModel.__init__(self, encoder, connectors, decoder, prompt, preset)
         self.generation = {"max_new_tokens": 256, **(generation or {})}
         self.shuffle_seed = shuffle_seed
         self.val_loss = MeanMetric()
         self._records = EpochRecords()
-        self.set_training(optimizer or OptimizerConfig(), frozen)
-        self._init_args["optimizer"] = self.optimizer
+        self.set_training(optimizer, frozen, init_from)
 
     @classmethod
     def from_model(cls, model: VisionLanguageModel, optimizer: OptimizerConfig | None = None, **options: Any) -> Any:

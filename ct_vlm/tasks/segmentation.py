@@ -37,6 +37,7 @@ class SegmentationLightningModule(TrainingTask, SegmentationModel):
         presence_weight: Weight of that loss.
         dice_weight: Weight of the Dice + cross-entropy loss.
         roi_size: Window of sliding-window validation; the whole volume by default.
+        init_from: Parts to fill from earlier checkpoints, see :meth:`TrainingTask.set_training`.
 
     Shape:
         - Batch: ``image (B, C, D, H, W)``, ``segmentation (B, D, H, W)``.
@@ -56,6 +57,7 @@ class SegmentationLightningModule(TrainingTask, SegmentationModel):
         presence_weight: float = 1.0,
         dice_weight: float = 1.0,
         roi_size: tuple[int, int, int] | None = None,
+        init_from: dict[str, str] | None = None,
     ) -> None:
         SegmentationModel.__init__(self, encoder, decoder)
         self.loss = DeepSupervisionDiceCELoss(label_pooling)
@@ -65,8 +67,7 @@ class SegmentationLightningModule(TrainingTask, SegmentationModel):
         self.presence_weight, self.dice_weight = presence_weight, dice_weight
         self.roi_size = None if roi_size is None else (roi_size[0], roi_size[1], roi_size[2])
         self.val_dice = DiceScore(decoder.num_classes, include_background=False, average="macro", input_format="index")
-        self.set_training(optimizer or OptimizerConfig())
-        self._init_args["optimizer"] = self.optimizer
+        self.set_training(optimizer, init_from=init_from)
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the total loss and its parts."""
