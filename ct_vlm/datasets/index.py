@@ -139,7 +139,8 @@ class IndexBuilder:
             else:
                 listed[name.volume_id] = name
         if files is not None and table is not None:
-            self.report.rows_without_file.extend(name for name in listed if name not in files)
+            present = {*files, *self.report.empty_files}
+            self.report.rows_without_file.extend(name for name in listed if name not in present)
             self.report.files_without_row.extend(name for name in files if name not in listed)
         known = listed if files is None else {name: value for name, value in listed.items() if name in files}
         return sorted(

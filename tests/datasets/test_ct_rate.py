@@ -315,6 +315,7 @@ def test_empty_and_foreign_files(tree: Any) -> None:
     data = dataset(tree)
     assert data.report.empty_files == ["train_2_a_1"]
     assert data.report.bad_names == ["mask.nii.gz"]
+    assert data.report.rows_without_file == []
     assert "train_2_a_1" not in ids(data)
 
 
