@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from ct_vlm.datamodules.collating import collate
 from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
+from ct_vlm.datasets.epoch_index import draw_seed
 from ct_vlm.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class ResumableDataLoader(DataLoader[Any]):
         # Lightning rebuilds loaders for `predict` and `overfit_batches` with neutral values of these
         for name in ("sampler", "shuffle", "batch_size", "drop_last"):
             kwargs.pop(name, None)
+        # worker seeds come from here, so that a pass leaves the model's own random state alone
+        kwargs.setdefault("generator", torch.Generator())
         super().__init__(dataset, batch_sampler=batch_sampler, **kwargs)
         self._yielded = 0
         self._resume: tuple[int, int] | None = None
@@ -73,6 +77,7 @@ class ResumableDataLoader(DataLoader[Any]):
         if isinstance(self.batch_sampler, EpochBatchSampler):
             self.batch_sampler.start = start
         self._yielded = start
+        self.generator.manual_seed(draw_seed(getattr(self.sampler, "seed", 0), "workers", self._epoch()))
         for batch in super().__iter__():
             self._yielded += 1
             yield batch

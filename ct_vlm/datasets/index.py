@@ -96,7 +96,12 @@ class IndexBuilder:
     def _files(self) -> dict[str, Path]:
         """Return the volumes on disk by name."""
         files: dict[str, Path] = {}
-        for entry in scan_volumes(self.folder):
+        try:
+            entries = list(scan_volumes(self.folder))
+        except OSError as error:
+            cause = f"Cannot list `{self.folder}`: {error}."
+            raise DatasetError(cause, "Check the permissions and that the disk is mounted.") from error
+        for entry in entries:
             name = parse_volume_name(entry.name)
             if name is None or name.split != self.split:
                 self.report.bad_names.append(entry.name)

@@ -47,8 +47,8 @@ def load_volume(
     ``none``   stored values are HU, wherever the file lies
     ========== ===========================================================================
 
-    Repairs (each is one sentence in ``volume.provenance.repairs``): a NaN or degenerate affine is
-    rebuilt from the voxel sizes with the directions L, P, S of CT-RATE v2; missing voxel sizes are
+    Repairs (each is one sentence in ``volume.provenance.repairs``): a missing, NaN or degenerate
+    affine is rebuilt from the voxel sizes with the directions L, P, S of CT-RATE v2; missing voxel sizes are
     taken from the metadata; trailing axes of size one are dropped; a 2-D image becomes one slice;
     padding below -1200 HU is set to -1024; values beyond int16 are held to its range; an oblique
     volume takes the nearest orientation. Everything else raises.
@@ -161,7 +161,7 @@ def _affine(file: NiftiFile, source: str, row: ScanMetadata | None) -> tuple[NDA
             repairs.append("took spacing from the metadata table")
         axes.check_spacing(spacing, file.path, _NO_SPACING)
         affine = axes.affine_from_spacing(spacing)
-        repairs.append("rebuilt a NaN or degenerate affine from the voxel sizes, axes taken as L, P, S")
+        repairs.append("rebuilt a missing or degenerate affine from the voxel sizes, axes taken as L, P, S")
     axes.check_spacing(axes.spacing_of(affine), file.path, _NO_SPACING)
     angle = axes.oblique_degrees(affine)
     if angle > 0.5:

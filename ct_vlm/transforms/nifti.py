@@ -34,7 +34,7 @@ class NiftiFile:
     Args:
         path: The file.
         stored: Values as stored, in the file's ``(x, y, z)`` order (a view, x fastest).
-        affine: The header's voxel-to-RAS+ matrix; may hold NaN.
+        affine: The header's voxel-to-RAS+ matrix; NaN where it gives none.
         zooms: Voxel size of the header in mm; may be zero or NaN.
         slope: Header's ``scl_slope`` (1 where unset).
         intercept: Header's ``scl_inter`` (0 where unset).
@@ -84,8 +84,8 @@ def read_nifti(path: str | Path) -> NiftiFile:
     return NiftiFile(
         path=file,
         stored=stored.T,
-        affine=np.asarray(header.get_best_affine(), dtype=np.float64),
-        zooms=tuple(float(z) for z in (*zooms, 1.0, 1.0)[:3]),  # type: ignore[arg-type]
+        affine=_affine(header),
+        zooms=tuple(abs(float(z)) for z in (*zooms, 1.0, 1.0)[:3]),  # type: ignore[arg-type]
         slope=slope,
         intercept=intercept,
         repairs=repairs,
@@ -195,6 +195,17 @@ def _fill(path: Path, stream: IO[bytes], target: NDArray[Any]) -> None:
             cause = f"`{path}` ends after {filled:,} of {len(view):,} bytes of voxels."
             raise VolumeReadError(cause, "Download the file again: it is truncated.")
         filled += count
+
+
+def _affine(header: Any) -> NDArray[np.float64]:
+    """Return the header's affine, all NaN if neither sform nor qform is set or the quaternion is invalid."""
+    nothing = np.full((4, 4), np.nan)
+    if not (int(header["sform_code"]) or int(header["qform_code"])):
+        return nothing  # nibabel would assume L, A, S and others L, P, S, without a word
+    try:
+        return np.asarray(header.get_best_affine(), dtype=np.float64)
+    except (HeaderDataError, ValueError):
+        return nothing
 
 
 def _scaling(path: Path, header: Any) -> tuple[float, float]:

@@ -111,6 +111,12 @@ def test_workers_hear_of_the_epoch() -> None:
         assert {epoch} == {value for batch in source for value in batch["epoch"].tolist()}
 
 
+def test_a_pass_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    indices(loader())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_evaluation_is_in_order_and_complete() -> None:
     parts = [loader(shuffle=False, num_replicas=2, rank=rank) for rank in (0, 1)]
     assert [len(part) for part in parts] == [3, 3]

@@ -186,6 +186,15 @@ def test_degenerate_affine_is_rebuilt_with_the_signs_of_v2(chest: np.ndarray, sa
     assert any("affine" in repair for repair in volume.provenance.repairs)
 
 
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0)])
+def test_no_orientation_or_a_broken_quaternion(chest: np.ndarray, save: Save, codes: tuple[int, int]) -> None:
+    path = patch_header(save(chest), 252, struct.pack("<hh", *codes))
+    patch_header(path, 256, struct.pack("<fff", 5.0, 5.0, 5.0))
+    volume = load_volume(path)
+    np.testing.assert_array_equal(volume.array, canonical(chest))
+    assert any("axes taken as L, P, S" in repair for repair in volume.provenance.repairs)
+
+
 def test_no_spacing_anywhere_is_an_error_unless_metadata_has_it(chest: np.ndarray, save: Save) -> None:
     path = patch_header(save(chest), 280, np.full((3, 4), np.nan, "<f4").tobytes())
     patch_header(path, 252, struct.pack("<hh", 0, 2))
