@@ -117,13 +117,15 @@ def test_tables_have_the_published_names_and_columns(tree: PhantomManifest) -> N
     assert (tree.root / "dataset/metadata/no_chest_valid.txt").read_text() == ""
 
 
-def test_masks_of_training_volumes(tree: PhantomManifest) -> None:
+def test_masks_of_training_and_held_out_volumes(tree: PhantomManifest) -> None:
     folder = tree.root / "segmentation"
     index = json.loads((folder / "dataset.json").read_text())
     assert index["labels"] == {name: i for i, name in enumerate(SEGMENTATION_CLASSES)}
     names = {p.name.removesuffix(".nii.gz") for p in (folder / "labelsTr").iterdir()}
     assert names == {v.name for v in tree.volumes if v.split == "train" and v.defect is None}
     assert index["numTraining"] == len(names)
+    held_out = {p.name.removesuffix(".nii.gz") for p in (folder / "labelsTs").iterdir()}
+    assert held_out == {v.name for v in tree.volumes if v.split == "valid" and v.defect is None}
     record = next(v for v in tree.volumes if v.labels and v.split == "train")
     mask, image = nib.load(folder / "labelsTr" / f"{record.name}.nii.gz"), nib.load(fixed(tree, record.name))
     np.testing.assert_allclose(mask.affine, image.affine)

@@ -46,8 +46,8 @@ def write_ct_rate(
     """Write phantoms as a CT-RATE download would look, and ``phantoms.json`` with all facts.
 
     Volumes are int16 HU in ``dataset/{train,valid}_fixed`` (v2); the metadata's rescale values
-    belong to the stored values of v1 and must not be applied to them, as in CT-RATE. Label maps of
-    the training volumes go to ``segmentation/labelsTr`` with an nnU-Net style ``dataset.json``.
+    belong to the stored values of v1 and must not be applied to them, as in CT-RATE. Label maps go to
+    ``segmentation/labelsTr`` (training) and ``labelsTs`` with an nnU-Net style ``dataset.json``.
 
     Running the same call again completes an interrupted tree and otherwise changes nothing.
 
@@ -60,7 +60,7 @@ def write_ct_rate(
         second_scan: Share of patients with two scans.
         second_recon: Share of scans with two reconstructions.
         defects: Add one patient for each entry of ``DEFECTS``, and v1 twins of the sound volumes.
-        masks: Write label maps of the training volumes.
+        masks: Write label maps.
         workers: Number of processes; 0 works in this process, None takes one a core.
         progress: Show a progress bar on a terminal.
         config: Settings of the generator.
@@ -177,7 +177,7 @@ def _progress(total: int, show: bool) -> Iterator[Any]:
 
 def _write_mask_index(root: Path, jobs: list[VolumeJob]) -> None:
     """Write the nnU-Net style description of the label maps."""
-    masked = [job for job in jobs if job.mask_path in job.outputs()]
+    masked = [job for job in jobs if job.plan.split == "train" and job.mask_path in job.outputs()]
     index = {
         "channel_names": {"0": "CT"},
         "labels": {name: value for value, name in enumerate(SEGMENTATION_CLASSES)},

@@ -28,7 +28,7 @@ class VolumeJob:
         root: Directory of the tree.
         plan: The volume.
         config: Settings of the generator, with ``resolution_mm`` set.
-        masks: Whether to write the label map of a training volume.
+        masks: Whether to write the label map.
         raw: Whether to write the v1 twin with stored values.
     """
 
@@ -52,8 +52,9 @@ class VolumeJob:
 
     @property
     def mask_path(self) -> Path:
-        """File of the label map."""
-        return self.root / "segmentation" / "labelsTr" / f"{self.plan.name}.nii.gz"
+        """File of the label map, in nnU-Net's folder for training or test cases."""
+        folder = "labelsTr" if self.plan.split == "train" else "labelsTs"
+        return self.root / "segmentation" / folder / f"{self.plan.name}.nii.gz"
 
     def outputs(self) -> list[Path]:
         """Return every file this job writes."""
@@ -63,7 +64,7 @@ class VolumeJob:
         paths = [self.fixed_path]
         if self.raw and defect in {None, "nan_zspacing", "not_given", "nan_text"}:
             paths.append(self.raw_path)
-        if self.masks and self.plan.split == "train" and defect is None:
+        if self.masks and defect is None:
             paths.append(self.mask_path)
         return paths
 
