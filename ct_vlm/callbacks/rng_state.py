@@ -41,11 +41,11 @@ class RNGState(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep a state until training starts."""
+        """Keep a state until the first batch."""
         self._pending = state_dict
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the state after everything that precedes training has drawn its numbers."""
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Restore the state before the first batch, when all set-up has drawn its numbers."""
         state, self._pending = self._pending, None
         if state is None:
             return
