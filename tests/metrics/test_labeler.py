@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ct_vlm.errors import ConfigError
 from ct_vlm.metrics import RuleLabeler
-from ct_vlm.metrics.labeler.engine import WordIndex
+from ct_vlm.metrics.labeler.engine import Sentence, WordIndex, find_mentions
 from ct_vlm.metrics.labeler.lexicon import LABEL_RULES
 from ct_vlm.metrics.labeler.negation import drop_pseudo_negations, find_negation
 from ct_vlm.metrics.labeler.normalise import normalise, split_clauses
 from ct_vlm.text.labels import CT_RATE_LABELS
 
+SENTENCES = Path(__file__).parent / "data" / "labeler_sentences.tsv"
 REPORT = (
     "Trachea and both main bronchi are open. Heart size increased. Calcific plaques are seen in the aorta. "
     "Pleural effusion was not observed. A 3.5 mm nodule is seen in the right upper lobe."
@@ -157,23 +159,36 @@ def test_pseudo_negations(sentence, expected):
     assert drop_pseudo_negations(sentence) == expected
 
 
-def test_every_finding_can_be_reached_through_a_stem():
-    """Words that a pattern matches are useless if no stem leads to their rule."""
+def test_the_index_skips_no_rule_that_would_match():
     index = WordIndex(LABEL_RULES)
-    examples = {
-        "Medical material": ["pacemaker", "catheter", "cabg", "tracheostomy", "icd", "bypass", "wires", "lvad", "mesh"],
-        "Cardiomegaly": ["cardiomegaly", "ctr", "heart", "kto"],
-        "Lymphadenopathy": ["lymph", "laps", "adenopathy", "nodes", "lenf"],
-        "Emphysema": ["emphysema", "bullae", "blebs", "enphysema", "amphysematous"],
-        "Atelectasis": ["atelectasis", "fibroatelectatic", "collapse", "atalectasis", "dystelectasis"],
-        "Lung opacity": ["ground", "glass", "opacities", "infiltration", "densities", "ggo", "paving"],
-        "Pulmonary fibrotic sequela": ["sequelae", "secuela", "fibrosis", "pleuroparenchymal", "honeycombing", "scar"],
-        "Pleural effusion": ["effusion", "hydropneumothorax", "hemothorax", "empyema", "fluid", "haemothorax"],
-        "Interlobular septal thickening": ["septal", "interlobular", "kerley", "paving", "septa"],
-    }
-    for label, words in examples.items():
-        column = CT_RATE_LABELS.index(label)
-        assert all(column in index[word] for word in words if word != "ground"), label
+    for line in SENTENCES.read_text(encoding="utf-8").splitlines():
+        sentence = Sentence(line.split("\t")[0])
+        matching = {column for column, rule in enumerate(LABEL_RULES) if any(find_mentions(rule, sentence))}
+        assert matching <= set(index.rules_of(sentence)), line
+
+
+def test_what_was_read_before_changes_nothing():
+    sentences = [line.split("\t")[0] for line in SENTENCES.read_text(encoding="utf-8").splitlines()[::7]]
+    used = RuleLabeler()
+    used(sentences)
+    assert (used(sentences[::-1]) == RuleLabeler()(sentences[::-1])).all()
+
+
+def test_a_sentence_goes_on_about_the_organ_before(labeler):
+    nodule = CT_RATE_LABELS.index("Lung nodule")
+    after = {"The thyroid gland is large.": 0, "The liver is normal.": 1, "": 1}
+    for _ in range(2):
+        for before, expected in after.items():
+            assert labeler([f"{before} Hypodense nodules are observed."])[0, nodule] == expected, before
+    assert labeler(["The thyroid gland is large. Nodules are observed in the lungs."])[0, nodule] == 1
+    assert labeler(["A nodule is seen in the adrenal gland. The largest nodule is 5 mm."])[0, nodule] == 0
+
+
+def test_memory_of_sentences_is_bounded(monkeypatch):
+    monkeypatch.setattr("ct_vlm.metrics.labeler.labeler._MAX_KNOWN", 10)
+    labeler = RuleLabeler()
+    labeler([f"Nodule number {number}." for number in range(50)])
+    assert len(labeler._known) <= 10
 
 
 def test_word_index_stays_small(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,27 +48,34 @@ class Sentence:
 
     Args:
         written: The sentence as written.
-        previous: The sentence before.
+        before: The sentence before, as written ("" for the first).
     """
 
-    def __init__(self, written: str, previous: Sentence | None = None) -> None:
+    def __init__(self, written: str, before: str = "") -> None:
         self.written = written
         text = normalise(written)
         self.words = frozenset(text.split())
         self.text = drop_pseudo_negations(text, self.words)
-        self.previous = previous
-        self._clauses: list[str] | None = None
+        self.has_looked_back = False
+        self._before = before
 
-    @property
+    @functools.cached_property
     def clauses(self) -> list[str]:
         """Clauses of the sentence."""
-        if self._clauses is None:
-            self._clauses = split_clauses(self.text)
-        return self._clauses
+        return split_clauses(self.text)
+
+    @property
+    def previous_text(self) -> str:
+        """The sentence before, normalised; whoever reads it makes the result depend on it."""
+        self.has_looked_back = True
+        return normalise(self._before)
 
 
 class WordIndex(dict[str, frozenset[int]]):
     """Which rules have a stem in a word; each word is looked at once.
+
+    A word leads to the index of a rule (one of its ``stems``) and to the index's complement (one of
+    its ``also``).
 
     Args:
         rules: The rules, known by their index.
@@ -77,19 +85,21 @@ class WordIndex(dict[str, frozenset[int]]):
 
     def __init__(self, rules: Sequence[LabelRule]) -> None:
         super().__init__()
-        self._stems = [rule.stems for rule in rules]
+        self._stems = {index: rule.stems for index, rule in enumerate(rules)}
+        self._stems |= {~index: rule.also for index, rule in enumerate(rules) if rule.also}
 
     def __missing__(self, word: str) -> frozenset[int]:
         """Look a new word up in the stems of every rule."""
         if len(self) >= self._MAX_WORDS:
             self.clear()
-        found = frozenset(index for index, stems in enumerate(self._stems) if any(stem in word for stem in stems))
+        found = frozenset(key for key, stems in self._stems.items() if any(stem in word for stem in stems))
         self[word] = found
         return found
 
-    def rules_of(self, sentence: Sentence) -> set[int]:
+    def rules_of(self, sentence: Sentence) -> list[int]:
         """Return the indices of the rules that need to read a sentence."""
-        return set().union(*map(self.__getitem__, sentence.words))
+        found = set().union(*map(self.__getitem__, sentence.words))
+        return [key for key in found if key >= 0 and (~key in found or ~key not in self._stems)]
 
 
 def find_mentions(rule: LabelRule, sentence: Sentence) -> Iterator[Mention]:
@@ -99,14 +109,9 @@ def find_mentions(rule: LabelRule, sentence: Sentence) -> Iterator[Mention]:
         rule: The label's rule.
         sentence: The sentence.
     """
-    for raw in sentence.clauses:
-        clause = _rewritten(rule, raw)
-        for finding in rule.findings:
-            for match in finding.words.finditer(clause):
-                if not _applies(rule, finding, clause, sentence):
-                    break
-                cue = find_negation(clause, match.start(), match.end())
-                yield Mention(rule.label, finding.name, match.group(), bool(cue), cue, raw, sentence.written)
+    for finding, match, clause in _matches(rule, sentence):
+        cue = find_negation(match.string, match.start(), match.end())
+        yield Mention(rule.label, finding.name, match.group(), bool(cue), cue, clause, sentence.written)
 
 
 def states(rule: LabelRule, sentence: Sentence) -> bool:
@@ -116,7 +121,22 @@ def states(rule: LabelRule, sentence: Sentence) -> bool:
         rule: The label's rule.
         sentence: The sentence.
     """
-    return any(not mention.negated for mention in find_mentions(rule, sentence))
+    return any(not find_negation(match.string, match.start(), match.end()) for _, match, _ in _matches(rule, sentence))
+
+
+def _matches(rule: LabelRule, sentence: Sentence) -> Iterator[tuple[Finding, re.Match[str], str]]:
+    """Yield what matches in a sentence: the finding, where it is in the rewritten clause, and the clause."""
+    for clause in sentence.clauses:
+        # most clauses hold none of the words: look before the rewrites, which cost more
+        findings = [finding for finding in rule.findings if finding.words.search(clause)]
+        rewritten = _rewritten(rule, clause) if findings else clause
+        for finding in findings:
+            match = finding.words.search(rewritten)
+            if match is None or not _applies(rule, finding, rewritten, sentence):
+                continue
+            while match is not None:
+                yield finding, match, clause
+                match = finding.words.search(rewritten, match.end())
 
 
 def _rewritten(rule: LabelRule, text: str) -> str:
@@ -137,12 +157,15 @@ def _applies(rule: LabelRule, finding: Finding, clause: str, sentence: Sentence)
 
 def _is_own_place(rule: LabelRule, place: Place, clause: str, sentence: Sentence) -> bool:
     """Decide where a finding is, from its clause outwards."""
-    texts = [clause, _rewritten(rule, sentence.text)]
-    if sentence.previous is not None and _REFERS_BACK.match(sentence.text):
-        texts.append(_rewritten(rule, sentence.previous.text))
-    for text in texts:
+    for text in (clause, _rewritten(rule, sentence.text)):
         if place.own.search(text):
             return True
         if place.foreign.search(text):
             return False
+    if _REFERS_BACK.match(sentence.text):
+        before = _rewritten(rule, sentence.previous_text)
+        if place.own.search(before) or place.foreign.search(before):
+            return place.own.search(before) is not None
+    if place.lasting is not None and place.lasting.search(sentence.previous_text):
+        return False
     return place.default

@@ -14,11 +14,12 @@ from ct_vlm.text.sections import clean_missing
 from ct_vlm.text.sentences import split_sentences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
 _INDEX = WordIndex(LABEL_RULES)
+_MAX_KNOWN = 2**16
 
 
 class RuleLabeler:
@@ -49,6 +50,10 @@ class RuleLabeler:
     name = "rules"
     label_names: tuple[str, ...] = CT_RATE_LABELS
 
+    def __init__(self) -> None:
+        # reports repeat their sentences, so what a sentence states is remembered
+        self._known: dict[str, tuple[int, ...]] = {}
+
     def __call__(self, texts: Sequence[str | None] | str) -> NDArray[np.int64]:
         """Label reports.
 
@@ -67,12 +72,22 @@ class RuleLabeler:
         reports = [texts] if isinstance(texts, str) else list(texts)
         labels = np.zeros((len(reports), len(LABEL_RULES)), dtype=np.int64)
         for row, report in enumerate(reports):
-            missing = set(range(len(LABEL_RULES)))
-            for sentence in _sentences(report, row):
-                columns = _INDEX.rules_of(sentence) & missing
-                missing -= {column for column in columns if states(LABEL_RULES[column], sentence)}
-            labels[row] = [column not in missing for column in range(len(LABEL_RULES))]
+            before = ""
+            for written in _sentences(report, row):
+                columns = self._known.get(written)
+                labels[row, list(self._read(written, before) if columns is None else columns)] = 1
+                before = written
         return labels
+
+    def _read(self, written: str, before: str) -> tuple[int, ...]:
+        """Return the columns that a sentence states; remember them if they do not depend on the sentence before."""
+        sentence = Sentence(written, before)
+        columns = tuple(c for c in _INDEX.rules_of(sentence) if states(LABEL_RULES[c], sentence))
+        if not sentence.has_looked_back:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[written] = columns
+        return columns
 
     def explain(self, text: str) -> dict[str, list[Mention]]:
         """Return why each label was given or not.
@@ -91,9 +106,12 @@ class RuleLabeler:
             ('effusion', True, 'no')
         """
         mentions: dict[str, list[Mention]] = {label: [] for label in self.label_names}
-        for sentence in _sentences(text, 0):
+        before = ""
+        for written in _sentences(text, 0):
+            sentence = Sentence(written, before)
             for column in _INDEX.rules_of(sentence):
                 mentions[self.label_names[column]].extend(find_mentions(LABEL_RULES[column], sentence))
+            before = written
         return mentions
 
     def __repr__(self) -> str:
@@ -101,13 +119,9 @@ class RuleLabeler:
         return "RuleLabeler()"
 
 
-def _sentences(report: Any, row: int) -> Iterator[Sentence]:
-    """Yield the prepared sentences of a report."""
+def _sentences(report: Any, row: int) -> list[str]:
+    """Return the sentences of a report."""
     if not isinstance(report, str) and report is not None and not (isinstance(report, float) and np.isnan(report)):
         cause = f"Report {row} is a {type(report).__name__} ({report!r}), not text."
         raise ConfigError(cause, "Pass strings, or None for a missing report.")
-    previous = None
-    for written in split_sentences(clean_missing(report)):
-        previous = Sentence(written, previous)
-        yield previous
-        previous.previous = None
+    return split_sentences(clean_missing(report))

@@ -13,7 +13,7 @@ _SEEN = (
     r"|distinguished|selected|determined|revealed|recorded|watched|traced|followed|existing|exist|noticed|discerned"
     r"|appreciated|suspected|described|demonstrated|established|spotted|reported|apparent|visible|viewed|diagnosed"
     r"|(?:considered|evaluated|assessed|examined)(?! (?:as |in favou?r of |in terms of )?(?:patholog|signific|malig))"
-    r"|remarkable|shown|defined|displayed|mentioned)"
+    r"|remarkable|occurred|developed|perceived|discriminated|draw\w*|drew|attract\w*|shown|defined|displayed|mentioned)"
 )
 _AUXILIARY = r"(?: (?:be|been|being|have|has|had|to|also|any|well|currently|\w+ly)){0,3}"
 _EARLIER = r"(?:in|on|at|from) (?:the |his |her |a )?(?:previous|prior|old|former|earlier|past|last)|previously|before"
@@ -53,8 +53,14 @@ _PSEUDO = re.compile(
         )
     )
 )
-# every phrase above has one of these words
+# every phrase above has one of these words and one of these parts of words
 _PSEUDO_WORDS = frozenset({"no", "not", "never", "without", "lack", "absence", "cannot", "partial", "partially"})
+_PSEUDO_PARTS = (
+    *("contrast", "opaque", "chang", "differen", "progress", "regress", "alterat", "increase", "decrease", "reduction"),
+    *("growth", "previous", "prior", "old", "former", "earlier", "past", "last", "before", "ruled out", "excluded"),
+    *("distin", "separated", "resolv", "disappear", "clear", "nature", "character", "origin", "etiology", "cause"),
+    *("border", "contour", "only", "whether", "doubt", "need"),
+)
 _BEFORE = re.compile(
     r"\b(?:no|without|absence of|lack of|free (?:of|from)|devoid of|neither|nor|never|negative for|cleared of"
     r"|not (?:any|have|contain\w*|show\w*|include\w*|reveal\w*|demonstrat\w*|suggest\w*|support\w*|in favou?r of)"
@@ -87,7 +93,7 @@ def drop_pseudo_negations(sentence: str, words: frozenset[str] | None = None) ->
         'in the nodules'
     """
     present = frozenset(sentence.split()) if words is None else words
-    if _PSEUDO_WORDS.isdisjoint(present) or not _PSEUDO.search(sentence):
+    if _PSEUDO_WORDS.isdisjoint(present) or not any(part in sentence for part in _PSEUDO_PARTS):
         return sentence
     return " ".join(_PSEUDO.sub(" ", sentence).split()).strip(" ,")
 

@@ -18,6 +18,22 @@ _CONTRAST = re.compile(
     r"\b(?:but|however|except(?: for| that)?|although|though|whereas|while|apart from|other than|aside from"
     r"|nevertheless|on the other hand)\b"
 )
+_CONTRAST_WORDS = frozenset(
+    {
+        "but",
+        "however",
+        "except",
+        "although",
+        "though",
+        "whereas",
+        "while",
+        "apart",
+        "other",
+        "aside",
+        "nevertheless",
+        "on",
+    }
+)
 _WEAK = re.compile(r", (?:and )?| and ")
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|shows?|showed|continues?|persists?|reveals?|contains?|appears?|seems?"
@@ -44,9 +60,13 @@ def normalise(sentence: str) -> str:
         >>> normalise("Pleural effusion/thickening (3.5 mm) was not observed.")
         'pleural effusion thickening, 3_5 mm, was not observed'
     """
-    text = _SHORT_NOT.sub(" not", sentence.lower())
-    text = _DECIMAL.sub("\x00", text).translate(_SIGNS).replace("\x00", "_")
-    return _COMMAS.sub(", ", " ".join(text.split())).strip(" ,")
+    text = sentence.lower()
+    if "'" in text or "\u2019" in text:
+        text = _SHORT_NOT.sub(" not", text)
+    if "." in text[:-1] or "," in text:
+        text = _DECIMAL.sub("\x00", text)
+    text = " ".join(text.replace("(-)", " absent").translate(_SIGNS).replace("\x00", "_").split())
+    return _COMMAS.sub(", ", text).strip(" ,") if "," in text else text
 
 
 def split_clauses(sentence: str) -> list[str]:
@@ -64,7 +84,7 @@ def split_clauses(sentence: str) -> list[str]:
         ['no nodule, consolidation was seen', 'heart size is increased']
     """
     clauses: list[str] = []
-    for segment in _CONTRAST.split(sentence):
+    for segment in [sentence] if _CONTRAST_WORDS.isdisjoint(sentence.split()) else _CONTRAST.split(sentence):
         clauses.extend(_split_segment(segment.strip(" ,")))
     # a model that repeats itself without end must not make matching quadratic
     return [clause[start : start + _MAX_CLAUSE] for clause in clauses for start in range(0, len(clause), _MAX_CLAUSE)]

@@ -11,18 +11,21 @@ class Place:
     """Where a finding must be, for words that name findings of several organs ("nodule").
 
     Decided by the first of these that mentions a place: the clause (own place wins), the sentence,
-    and, if the sentence only refers back ("the largest is 5 mm"), the sentence before. Otherwise
+    and, if the sentence only refers back ("the largest is 5 mm"), the sentence before. Then a
+    sentence right after one about a ``lasting`` place is taken to go on about it. Otherwise
     ``default``.
 
     Args:
         own: Pattern of places that belong to the label.
         foreign: Pattern of places that do not.
         default: Whether a finding without a place belongs to the label.
+        lasting: Pattern of foreign places that reports describe in several sentences.
     """
 
     own: re.Pattern[str]
     foreign: re.Pattern[str]
     default: bool = True
+    lasting: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class LabelRule:
         label: Name in ``CT_RATE_LABELS``.
         stems: Parts of words; a sentence in which no word contains one of them is skipped unread.
         findings: The ways of stating the label.
+        also: More parts of words, of which a sentence needs one as well (if there are any).
         rewrites: Replaced in the clause before the findings are looked for: phrases that contain
             the same words and mean something else become a neutral word.
     """
@@ -59,6 +63,7 @@ class LabelRule:
     label: str
     stems: tuple[str, ...]
     findings: tuple[Finding, ...]
+    also: tuple[str, ...] = ()
     rewrites: tuple[tuple[re.Pattern[str], str], ...] = ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ct_vlm.metrics.labeler.rules import Finding, LabelRule, any_of, rewrite, stems, within, words
 
 _THICK = r"thick(?!ness(?:es)? (?:is|are|was|were) (?:normal|natural|within))\w*"
-_BRONCHI = r"\bbronch(?:i|us|es|al|ial|ic|iol\w+)\b"
+_BRONCHI = r"\b(?:tracheo ?)?bronch(?:i|us|es|al|ial|ic|iol\w+)\b"
 _AIRWAYS = rf"(?:{_BRONCHI}|\bbroncho ?vascular|\bairways?\b)"
 # words that end the reach from one word of a finding to the other
 _ANOTHER = any_of(
@@ -26,6 +26,7 @@ MOSAIC = LabelRule(
 PERIBRONCHIAL = LabelRule(
     label="Peribronchial thickening",
     stems=stems("bronch airway"),
+    also=stems("thick cuff promin increas sheath"),
     findings=(
         Finding(
             "peribronchial thickening",
@@ -52,6 +53,7 @@ _WIDE = r"(?:ectas\w+|ectatic|dilat\w+|enlarg\w+|widen\w+|expan\w+)"
 BRONCHIECTASIS = LabelRule(
     label="Bronchiectasis",
     stems=stems("bronch"),
+    also=stems("ect ekt bronchie dilat enlarg widen expan"),
     rewrites=(rewrite(r"\b(?:aort\w*|vascular|arter\w*|duct\w*|biliary)(?: \w+){0,3} ectas\w*"),),
     findings=(
         Finding(

@@ -17,7 +17,11 @@ _NOT_HEART = any_of(
 
 CARDIOMEGALY = LabelRule(
     label="Cardiomegaly",
-    stems=stems("heart cardi megacard ctr cti kto"),
+    stems=stems("heart cardiac cardio megacard ctr cti kto"),
+    also=stems(
+        "increas enlarg larg big great high dilat expan grow hypertroph promin above exceed over mega ratio"
+        " index ctr cti"
+    ),
     rewrites=(
         rewrite(r"\b(?:left|right) (?:heart )?(?:atri\w+|ventric\w+)"),
         rewrite(
@@ -44,6 +48,7 @@ _JOIN = r"(?:[ ,]+(?:and|or|nor|with)?[ ,]*)"
 PERICARDIAL = LabelRule(
     label="Pericardial effusion",
     stems=stems("pericard"),
+    also=stems("effus fluid liquid hemo haemo hydro tampon"),
     rewrites=(rewrite(r"\bepi ?pericard\w*", r"\bpericard\w* (?:fat|cyst|lipoma\w*)(?: \w+)?"),),
     findings=(
         Finding("pericardial effusion", words(rf"\bpericardi\w*{within(8, 'pleur|hemithor|perihep')}{_FLUID}")),

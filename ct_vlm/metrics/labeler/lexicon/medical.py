@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ct_vlm.metrics.labeler.rules import Finding, LabelRule, any_of, rewrite, stems, within, words
+from ct_vlm.metrics.labeler.rules import Finding, LabelRule, any_of, rewrite, stems, words
 
 _SUPPORT = any_of(
     r"\bcatheter(?!i[sz])\w*",
@@ -104,7 +104,10 @@ MEDICAL = LabelRule(
         "bod opaque equip"
     ),
     rewrites=(
-        rewrite(r"\b(?:contrast|opaque)(?: \w+)? (?:materials?|substances?|agents?|medi\w+)", r"\bcatheteri[sz]\w+"),
+        rewrite(
+            r"(?<!radio )\b(?:contrast|opaque)(?: \w+)? (?:materials?|substances?|agents?|medi\w+)",
+            r"\bcatheteri[sz]\w+",
+        ),
         # bile ducts
         rewrite(r"\b(?:biliary|bile|choledoch\w*|hepatic ducts?)(?: \w+){0,4} stent\w*"),
         rewrite(r"\bstent\w*(?:[ ,]+\w+){0,6} (?:biliary|bile|choledoch\w*)(?: \w+)?"),
@@ -125,6 +128,5 @@ MEDICAL = LabelRule(
         Finding("heart device", words(_CARDIAC)),
         Finding("surgical material", words(_SURGICAL)),
         Finding("material", words(_MATERIAL)),
-        Finding("opaque thing in the body", words(rf"\bopaque{within(2)}(?:materials?|objects?)\b")),
     ),
 )

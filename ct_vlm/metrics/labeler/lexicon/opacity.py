@@ -32,7 +32,7 @@ OPACITY = LabelRule(
             words(r"\b(?:crazy|cobble ?stone|paving stone) ?(?:paving|pattern|appearance)", r"\bpaving\b"),
         ),
         Finding("opacity", words(r"\bopacit\w+", r"\bopacif\w+"), place=IN_LUNG),
-        Finding("infiltration", words(r"\binfiltrat\w+"), place=IN_LUNG),
+        Finding("infiltration", words(r"\binfiltrat(?:ions?|es?|ive)\b(?! the\b)"), place=IN_LUNG),
         Finding(
             "density increase",
             words(

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from ct_vlm.metrics.labeler.lexicon.places import IN_LUNG, ONLY_LUNG
-from ct_vlm.metrics.labeler.rules import Finding, LabelRule, rewrite, stems, words
+from ct_vlm.metrics.labeler.rules import Finding, LabelRule, any_of, rewrite, stems, words
 
+_SOFT_TISSUE = any_of(
+    r"sub ?cutaneous|cutaneous|skin|soft|tissues?|mediastinal|int(?:ra|er) ?muscular|muscles?|chest wall|neck",
+    r"cervical|pectoral|axillary",
+)
 EMPHYSEMA = LabelRule(
     label="Emphysema",
     stems=stems("mphys mphis nphys nphis bull bleb"),
     rewrites=(
         # air outside the lung
         rewrite(
-            r"\b(?:sub ?cutaneous|skin|cutaneous|soft tissues?|mediastinal|intra ?muscular|muscles?"
-            r"|chest wall|neck|cervical|pneumo ?mediastinum)(?:[ ,]+\w+){0,4} [ae]mph[yi]sem\w*"
+            rf"\b(?:{_SOFT_TISSUE}|pneumo ?mediastinum)"
+            rf"(?:[ ,]+(?:and|or|air|diffuse|widespread|{_SOFT_TISSUE}|planes?))* [ae]mph[yi]sem\w*"
         ),
         rewrite(
-            r"\b[ae]mph[yi]sem\w*(?: (?!lung|lobe|centr|para)\w+){0,6} (?:sub ?cutaneous\w*"
-            r"|under the skin|skin|soft tissues?|mediastin\w+|muscles?|chest wall|neck|pectoral)"
+            rf"\b[ae]mph[yi]sem\w*(?: (?!and\b|with\b|lung|lobe)\w+){{0,6}} "
+            rf"(?:{_SOFT_TISSUE}|in the mediastinum)\b"
         ),
         rewrite(r"\bbullets?\b"),
     ),
@@ -62,6 +66,7 @@ NODULE = LabelRule(
             r"\bnodular (?:\w+ )?(?:consolidat|infiltrat)\w*",
         ),
         rewrite(r"\b(?:lymph|thyroid|adrenal|surrenal|breast|sub ?cutaneous|skin|pleural thickening) nodul\w*"),
+        rewrite(r"\bschmorl\w*(?: s)? nodul\w*"),
         rewrite(r"\breticulo ?nodular", r"\bnodularit\w+"),
     ),
     findings=(

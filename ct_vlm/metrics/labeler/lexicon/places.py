@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from ct_vlm.metrics.labeler.rules import Place, any_of, words
 
-LUNG = any_of(
+_LUNG = any_of(
     r"\blungs?\b",
     r"\bpulmon\w+",
     r"\b(?:upper|middle|lower|superior|inferior) (?:and \w+ )?lobes?\b",
     r"\blobar\b",
     r"\blingul\w+",
-    r"(?<!liver )(?<!renal )(?<!kidney )(?<!thyroid )(?<!breast )(?<!pancreatic )(?<!splenic )\bparenchym\w*",
     r"\bsub ?pleural",
     r"\bpleur\w*",
     r"\bfissur\w+",
@@ -26,7 +25,12 @@ LUNG = any_of(
     r"\bperi ?hilar",
     r"\b(?:\w*basal|superior|lingular) segments?\b",
 )
-ORGANS = any_of(
+_VAGUE = any_of(
+    r"(?<!liver )(?<!renal )(?<!kidney )(?<!thyroid )(?<!breast )(?<!pancreatic )(?<!splenic )\bparenchym\w*",
+    r"\bdependent",
+    r"\bbasal",
+)
+_ORGANS = any_of(
     r"\bthyroid\w*",
     r"\bisthmus",
     r"\badrenals?\b",
@@ -78,7 +82,7 @@ ORGANS = any_of(
     r"\bpelvi\w+",
     r"\bparathyroid",
 )
-IN_LUNG = Place(own=words(LUNG), foreign=words(ORGANS), default=True)
+IN_LUNG = Place(own=words(_LUNG), foreign=words(_ORGANS), default=True, lasting=words(r"\bthyroid", r"\bbreasts?\b"))
 """Counts in the lung, and where no place is named."""
-ONLY_LUNG = Place(own=words(LUNG), foreign=words(ORGANS), default=False)
+ONLY_LUNG = Place(own=words(_LUNG, _VAGUE), foreign=words(_ORGANS), default=False)
 """Counts only where the lung is named."""

@@ -58,8 +58,8 @@ PLEURAL = LabelRule(
         Finding(
             "pleural fluid",
             words(
-                r"\bpleura\w*(?: (?!pericard)\w+){0,4} (?:fluids?|liquid)\b",
-                r"\b(?:fluids?|liquid)(?: (?!pericard)\w+){0,6} (?:pleura\w*|hemi ?thora\w+|costo ?phrenic)",
+                r"\b\w*pleura\w*(?: (?!pericard)\w+){0,4} (?:fluids?|liquid)\b",
+                r"\b(?:fluids?|liquid)(?: (?!pericard)\w+){0,6} (?:pleura\w*|hemi ?thora\w+|costo ?phrenic|fissur\w+)",
             ),
         ),
         Finding(

@@ -55,7 +55,7 @@ _REWRITES = (
     ),
     # calcium that is not in an artery
     rewrite(
-        r"\bcalcif\w+(?: \w+){0,3} (?:lymph\w*|nod\w+|granulom\w+|foc(?:us|i)|lesions?|mass\w*"
+        r"\bcalcif\w+(?: (?!plaq|ather|aort|arter|coron|vasc)\w+){0,3} (?:lymph\w*|nod\w+|granulom\w+|lesions?|mass\w*"
         r"|cysts?|disc\w*|cartilag\w+|tendon\w*)"
     ),
     rewrite(
