@@ -11,7 +11,6 @@ from torch import Tensor
 from ct_vlm.metrics.functional import classifier_scores
 from ct_vlm.models import ClassificationModel
 from ct_vlm.tasks.base import TrainingTask
-from ct_vlm.tasks.optimizer import OptimizerConfig
 from ct_vlm.tasks.records import EpochRecords, sample_ids
 from ct_vlm.text.labels import CT_RATE_LABELS
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from ct_vlm.encoders import Encoder
     from ct_vlm.modules import QueryClassificationHead
+    from ct_vlm.tasks.optimizer import OptimizerConfig
 
 
 class ClassificationLightningModule(TrainingTask, ClassificationModel):
@@ -97,14 +97,16 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
         logits = self(batch["image"]).float().cpu()
         labels = batch["labels"].float().cpu()
         ids = sample_ids(batch, len(logits), batch_idx)
-        self._records.add(
-            [{"id": i, "logits": x, "labels": y} for i, x, y in zip(ids, logits.tolist(), labels.tolist(), strict=True)]
-        )
+        rows = zip(ids, logits.tolist(), labels.tolist(), strict=True)
+        self._records.add([{"id": name, "logits": row, "labels": target} for name, row, target in rows])
 
     def _log_scores(self, stage: str) -> None:
         records = self._records.merge()
         logits = torch.tensor([r["logits"] for r in records])
         labels = torch.tensor([r["labels"] for r in records])
-        values = {"loss": float(self.loss(logits, labels)), **classifier_scores(logits.sigmoid(), labels, self.label_names)}
+        values = {
+            "loss": float(self.loss(logits, labels)),
+            **classifier_scores(logits.sigmoid(), labels, self.label_names),
+        }
         numbers = {f"{stage}/{k}": float(v) for k, v in values.items() if isinstance(v, int | float)}
         self.log_dict(numbers, rank_zero_only=False)

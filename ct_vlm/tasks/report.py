@@ -10,7 +10,6 @@ from torchmetrics import MeanMetric
 
 from ct_vlm.models import VisionLanguageModel
 from ct_vlm.tasks.base import TrainingTask
-from ct_vlm.tasks.optimizer import OptimizerConfig
 from ct_vlm.tasks.records import EpochRecords, sample_ids
 from ct_vlm.tasks.report_scores import score_reports
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ct_vlm.decoders import Decoder
     from ct_vlm.encoders import Encoder
     from ct_vlm.modules import Connector
+    from ct_vlm.tasks.optimizer import OptimizerConfig
     from ct_vlm.text.prompts import ReportPrompt
     from ct_vlm.transforms import CTPreset
 

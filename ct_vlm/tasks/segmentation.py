@@ -10,7 +10,6 @@ from ct_vlm.losses import DeepSupervisionDiceCELoss, balanced_presence_loss, cel
 from ct_vlm.models import SegmentationModel
 from ct_vlm.modules import PresenceHead
 from ct_vlm.tasks.base import TrainingTask
-from ct_vlm.tasks.optimizer import OptimizerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ct_vlm.encoders import Encoder
     from ct_vlm.features import Features
     from ct_vlm.modules import UNetDecoder
+    from ct_vlm.tasks.optimizer import OptimizerConfig
 
 
 class SegmentationLightningModule(TrainingTask, SegmentationModel):

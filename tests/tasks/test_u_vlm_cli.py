@@ -21,7 +21,8 @@ def run(command: str, config: str, phantoms: Path, out: Path, *more: str) -> int
         *("--data.init_args.cache_dir", str(phantoms / "cache"), "--data.init_args.batch_size", "2"),
         *("--trainer.default_root_dir", str(out), "--trainer.accelerator", "cpu", "--trainer.max_steps", "2"),
         *("--trainer.logger", "false", "--trainer.enable_progress_bar", "false", "--trainer.devices", "1"),
-        *("--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "2", "--trainer.num_sanity_val_steps", "0"),
+        *("--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "2"),
+        *("--trainer.num_sanity_val_steps", "0"),
     ]
     if "report" in config:
         reports = phantoms / "dataset" / "radiology_text_reports" / "train_reports.csv"
@@ -79,7 +80,8 @@ def test_predict_writes_one_row_a_volume(stages, phantoms, tmp_path):
     arguments = ["--ckpt_path", str(stages[2]), "--trainer.callbacks+", writer]
     assert run("predict", "u_vlm_3_report.yaml", phantoms, tmp_path, *arguments) == 0
     rows = pd.read_csv(table)
-    assert sorted(rows.volume_id) == sorted({p.name.split(".")[0] for p in phantoms.glob("dataset/valid_fixed/*/*/*.gz")})
+    held_out = phantoms.glob("dataset/valid_fixed/*/*/*.nii.gz")
+    assert sorted(rows.volume_id) == sorted(path.name.split(".")[0] for path in held_out)
     assert "prediction" in rows
 
 
