@@ -70,6 +70,10 @@ def as_probability_matrix(values: Any, name: str, num_labels: int) -> Tensor:
 def check_pairs(predictions: Sequence[Any], targets: Sequence[Any]) -> None:
     """Check that predictions and targets are as many.
 
+    Args:
+        predictions: One item a report.
+        targets: One item a report.
+
     Raises:
         ShapeError: If they are not.
     """

@@ -108,6 +108,9 @@ def find_mentions(rule: LabelRule, sentence: Sentence) -> Iterator[Mention]:
     Args:
         rule: The label's rule.
         sentence: The sentence.
+
+    Yields:
+        Mentions, finding by finding.
     """
     for finding, match, clause in _matches(rule, sentence):
         cue = find_negation(match.string, match.start(), match.end())
