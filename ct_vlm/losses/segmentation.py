@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch.nn.functional as F
-from monai.losses import DiceCELoss
+from monai.losses.dice import DiceCELoss
 from torch import nn
 
 from ct_vlm.errors import ConfigError, ShapeError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from monai.inferers import sliding_window_inference
+from monai.inferers.utils import sliding_window_inference
 
 from ct_vlm.component import Component
 

@@ -53,12 +53,16 @@ class PresenceHead(Component):
             cause = f"`levels` {tuple(levels)} names a level that an encoder with {len(level_dims)} levels lacks."
             raise ConfigError(cause, "Count from 0 (finest) or from -1 (coarsest).")
         self.levels, self.num_classes = tuple(levels), num_classes
-        self.classifiers = nn.ModuleList(nn.Linear(level_dims[level], num_classes) for level in levels)
-        for classifier in self.classifiers:
-            # most cells lack most classes: starting near that rate spares the first hundred steps
-            nn.init.constant_(classifier.bias, -2.0)
+        self.classifiers = nn.ModuleList(_classifier(level_dims[level], num_classes) for level in levels)
 
     def forward(self, features: Features) -> list[Tensor]:
         """Return class logits of each level's cells."""
         pairs = zip(self.levels, self.classifiers, strict=True)
         return [classifier(features.levels[level]) for level, classifier in pairs]
+
+
+def _classifier(in_dim: int, num_classes: int) -> nn.Linear:
+    """Return a linear layer that starts near the rate of most classes, which most cells lack."""
+    layer = nn.Linear(in_dim, num_classes)
+    nn.init.constant_(layer.bias, -2.0)
+    return layer

@@ -5,7 +5,7 @@ Paper: U-VLM, https://arxiv.org/abs/2603.00479 (stage 2).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import nn
@@ -126,7 +126,8 @@ class QueryClassificationHead(Component):
     def _classify(self, tokens: Tensor) -> Tensor:
         if self.classifier is not None:
             return self.classifier(tokens.flatten(1))
-        return (tokens * self.label_weight).sum(-1) + self.label_bias
+        weight, bias = cast("Tensor", self.label_weight), cast("Tensor", self.label_bias)
+        return (tokens * weight).sum(-1) + bias
 
     def _evidence(self, features: Features) -> Tensor | None:
         """Return the evidence for each label in every cell, ``(B, K, N)``."""

@@ -81,8 +81,8 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
             optimizer: Optimizer and schedule.
             options: Further arguments of the constructor.
         """
-        parts = (model.encoder, list(model.connectors), model.decoder)
-        return cls(*parts, prompt=model.prompt, preset=model.preset, optimizer=optimizer, **options)
+        connectors: list[Any] = list(model.connectors)
+        return cls(model.encoder, connectors, model.decoder, model.prompt, model.preset, optimizer, **options)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the mean loss over the batch's target tokens."""
