@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ct_vlm.datamodules import FeatureDataModule, FeatureDataset, VolumeDataModule, encode_features
+from ct_vlm.encoders import ResidualUNetEncoder
+from ct_vlm.errors import DatasetError
+
+
+class Items(torch.utils.data.Dataset):
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        torch.manual_seed(int(index))
+        image = torch.randint(-1000, 1000, (1, 8, 8, 8), dtype=torch.int16)
+        return {"image": image, "report": f"report {int(index)}", "labels": torch.tensor([float(index)])}
+
+
+@pytest.fixture
+def encoder():
+    return ResidualUNetEncoder(3, features=(4, 6), blocks=(1, 1), strides=(1, 2))
+
+
+@pytest.fixture
+def data():
+    module = VolumeDataModule("phantom")
+    module.datasets = {"train": Items()}
+    return module
+
+
+def test_cached_features_equal_those_of_the_encoder(encoder, data):
+    cached = encode_features(encoder, data, "train", dtype=torch.float32, batch_size=2, progress=False)
+    module = FeatureDataModule({"train": cached, "val": cached}, batch_size=3)
+    batch = next(iter(module.val_dataloader()))
+    images = torch.stack([Items()[i]["image"] for i in range(3)])
+    expected = encoder.eval()(data.preset.window(images))
+    for have, want in zip(batch["features"].levels, expected.levels, strict=True):
+        torch.testing.assert_close(have, want, atol=1e-5, rtol=1e-5)
+    assert batch["report"] == ["report 0", "report 1", "report 2"]
+    assert batch["labels"].flatten().tolist() == [0, 1, 2]
+    assert "image" not in batch
+
+
+def test_half_precision_storage_is_close(encoder, data):
+    exact = encode_features(encoder, data, "train", dtype=torch.float32, progress=False)
+    half = encode_features(encoder, data, "train", progress=False)
+    assert half.levels[0].dtype is torch.float16
+    # half precision has 11 bits of mantissa
+    torch.testing.assert_close(half.levels[1].float(), exact.levels[1], atol=2e-3, rtol=1e-3)
+
+
+def test_levels_that_are_not_wanted_take_no_memory(encoder, data):
+    cached = encode_features(encoder, data, "train", levels=(-1,), progress=False)
+    assert cached.levels[0].numel() == 0
+    assert cached.levels[1].shape == (5, 64, 6)
+
+
+def test_encoding_leaves_the_encoder_as_it_was(encoder, data):
+    encoder.train()
+    encode_features(encoder, data, "train", progress=False)
+    assert encoder.training
+    assert all(p.grad is None and p.requires_grad for p in encoder.parameters())
+
+
+def test_training_batches_are_a_function_of_seed(encoder, data):
+    cached = encode_features(encoder, data, "train", progress=False)
+    modules = [FeatureDataModule({"train": cached}, batch_size=2, seed=seed) for seed in (1, 1, 2)]
+    order = [[text for batch in module.train_dataloader() for text in batch["report"]] for module in modules]
+    assert order[0] == order[1] != order[2]
+    assert sorted(order[0]) == [f"report {i}" for i in range(5)]
+
+
+def test_numbers_must_agree():
+    with pytest.raises(DatasetError, match="2 samples"):
+        FeatureDataset([torch.zeros(3, 8, 4)], [(2, 2, 2)], [{}, {}])
