@@ -148,6 +148,6 @@ class VisionLanguageModel(Component):
             msg = "The model has no preprocessing preset."
             raise ConfigError(msg, "Build it with `preset=...`, or pass a tensor.")
         if not isinstance(volume, Volume):
-            volume = load_volume(volume, hu_source)
+            volume = load_volume(volume, hu_source, axcodes=self.preset.axcodes)
         hu = torch.from_numpy(np.ascontiguousarray(self.preset.resample(volume)))[None, None]
         return self.preset.window(hu.to(device))

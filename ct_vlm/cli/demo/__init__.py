@@ -7,6 +7,7 @@ command is given again.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -50,12 +51,19 @@ def run(args: argparse.Namespace) -> int:
     metrics["peak_rss_mb"] = round(memory.peak_mb)
     metrics["stage_s"] = timings
     with atomic_path(args.out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+        temporary.write_text(json.dumps(_finite(metrics), indent=2, allow_nan=False), encoding="utf-8")
 
     from ct_vlm.cli.demo.table import print_table
 
     print_table(metrics, args.out)
     return 0
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON has no word for (a score without a case) by null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _prepare(args: argparse.Namespace) -> None:
