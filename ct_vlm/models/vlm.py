@@ -65,8 +65,10 @@ class VisionLanguageModel(Component):
         self.decoder = decoder
         self.prompt = ReportPrompt(prompt) if isinstance(prompt, str) else prompt or ReportPrompt()
         self.preset = None if preset is None else get_preset(preset)
-        # names may mean other settings in a later version: the config keeps the resolved values
-        self._init_args.update(prompt=self.prompt, preset=self.preset)
+        # names may mean other settings in a later version: the config keeps the resolved values,
+        # where they are arguments (a subclass may have a constructor of its own)
+        resolved = {"prompt": self.prompt, "preset": self.preset}
+        self._init_args.update({name: value for name, value in resolved.items() if name in self._init_args})
 
     def encode_image(self, batch: Mapping[str, Any]) -> Features:
         """Return the encoder's features of a batch (or those the batch already carries)."""

@@ -52,13 +52,15 @@ class TrainingTask(Component):
             ConfigError: If a name is no part of the model.
         """
         self.optimizer = optimizer or OptimizerConfig()
-        self._init_args.update(optimizer=self.optimizer, init_from=None)
+        # a subclass may have a constructor of its own, which takes neither
+        resolved = {"optimizer": self.optimizer, "init_from": None}
+        self._init_args.update({name: value for name, value in resolved.items() if name in self._init_args})
         if init_from:
             hand_over(self, init_from)
         self.frozen = tuple(frozen)
         for name in self.frozen:
             try:
-                self.get_submodule(name).requires_grad_(False)
+                self.get_submodule(name).requires_grad_(False).eval()
             except AttributeError as error:
                 parts = sorted(n for n, _ in self.named_children())
                 msg = f"`frozen` names no part: {name!r}."
@@ -67,9 +69,20 @@ class TrainingTask(Component):
     def train(self, mode: bool = True) -> Self:
         """Switch mode; frozen parts stay in eval mode."""
         super().train(mode)
+        self._freeze_modes()
+        return self
+
+    def on_train_start(self) -> None:
+        """Keep frozen parts in eval mode: a trainer does not call :meth:`train` before it fits."""
+        self._freeze_modes()
+
+    def on_train_epoch_start(self) -> None:
+        """Keep frozen parts in eval mode, whatever callbacks did to the modes in between."""
+        self._freeze_modes()
+
+    def _freeze_modes(self) -> None:
         for name in getattr(self, "frozen", ()):
             self.get_submodule(name).eval()
-        return self
 
     def configure_optimizers(self) -> Any:
         """Return optimizer and per-step schedule over the trainer's steps."""
