@@ -72,6 +72,11 @@ class TrainingTask(Component):
         self._freeze_modes()
         return self
 
+    def on_fit_start(self) -> None:
+        """Compose the config once, so that arguments no checkpoint can hold stop the run here."""
+        if self.trainer.checkpoint_callbacks:
+            self.to_config()
+
     def on_train_start(self) -> None:
         """Keep frozen parts in eval mode: a trainer does not call :meth:`train` before it fits."""
         self._freeze_modes()
@@ -86,7 +91,7 @@ class TrainingTask(Component):
 
     def configure_optimizers(self) -> Any:
         """Return optimizer and per-step schedule over the trainer's steps."""
-        return self.optimizer.build(self.named_parameters(), int(self.trainer.estimated_stepping_batches))
+        return self.optimizer.build(self.named_parameters(), self.trainer.estimated_stepping_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the composed config in the checkpoint."""
@@ -94,17 +99,28 @@ class TrainingTask(Component):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str | Path, map_location: Any = "cpu", **_: Any
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", *, strict: bool | None = None, **unknown: Any
     ) -> Self:
         """Rebuild a task from a trainer's checkpoint, with no other argument.
 
         Args:
             checkpoint_path: ``.ckpt`` file written by a trainer.
             map_location: Where tensors go.
+            strict: Keys are always matched strictly; False is refused.
+            unknown: Of Lightning's further arguments, ``weights_only`` (files are always read so)
+                and ``hparams_file=None`` are accepted; all others are refused.
 
         Raises:
             CheckpointError: If the file is unreadable, not ours, or does not fit its config.
+            ConfigError: If another argument is given.
         """
+        unknown.pop("weights_only", None)
+        if unknown.get("hparams_file", "absent") is None:
+            unknown.pop("hparams_file")
+        refused = sorted(unknown) + ([] if strict in (None, True) else ["strict=False"])
+        if refused:
+            cause = f"`load_from_checkpoint` takes no {', '.join(refused)}: the checkpoint holds the task's arguments."
+            raise ConfigError(cause, "Load the task as it is, and change its attributes or parts afterwards.")
         return load_task(checkpoint_path, cls, map_location)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ct_vlm.metrics.functional import classifier_scores
 from ct_vlm.models import ClassificationModel
 from ct_vlm.tasks.base import TrainingTask
+from ct_vlm.tasks.checks import check_finite_values
 from ct_vlm.tasks.records import EpochRecords, sample_ids
 from ct_vlm.text.labels import CT_RATE_LABELS
 
@@ -70,6 +71,7 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the training loss."""
         loss = self.loss(self(batch["image"]), batch["labels"])
+        check_finite_values(loss, batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
@@ -95,6 +97,7 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
 
     def _evaluate(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         logits = self(batch["image"]).float().cpu()
+        check_finite_values(logits, batch, "logits")
         labels = batch["labels"].float().cpu()
         ids = sample_ids(batch, len(logits), batch_idx)
         rows = zip(ids, logits.tolist(), labels.tolist(), strict=True)

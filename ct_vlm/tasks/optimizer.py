@@ -11,7 +11,7 @@ import torch
 from ct_vlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
@@ -28,7 +28,8 @@ class OptimizerConfig:
         momentum: Momentum of SGD.
         betas: Betas of AdamW.
         schedule: ``"cosine"``, ``"poly"`` (power 0.9) or ``"constant"``, after the warm-up.
-        warmup_fraction: Share of all steps in which the rate rises linearly.
+        warmup_fraction: Share of all steps in which the rate rises linearly; a run without a known
+            number of steps has no warm-up.
         lr_factors: Module-name prefix to factor, e.g. ``{"encoder": 0.1}``.
 
     Raises:
@@ -71,8 +72,10 @@ class OptimizerConfig:
             values["betas"] = tuple(values["betas"])
         return cls(**values)
 
-    def factor(self, step: int, total: int) -> float:
+    def factor(self, step: int, total: float) -> float:
         """Return the learning rate at a step, relative to the peak."""
+        if math.isinf(total):
+            return 1.0
         warmup = max(1, round(self.warmup_fraction * total)) if self.warmup_fraction > 0 else 0
         if step < warmup:
             return (step + 1) / warmup
@@ -81,15 +84,24 @@ class OptimizerConfig:
             return 0.5 * (1 + math.cos(math.pi * progress))
         return float((1 - progress) ** 0.9) if self.schedule == "poly" else 1.0
 
-    def build(self, parameters: Iterable[tuple[str, torch.nn.Parameter]], total_steps: int) -> dict[str, Any]:
+    def build(self, parameters: Iterable[tuple[str, torch.nn.Parameter]], total_steps: float) -> dict[str, Any]:
         """Return what Lightning's ``configure_optimizers`` returns.
 
         Args:
             parameters: Named parameters; those that do not require gradients are left out.
-            total_steps: Steps of the whole run.
+            total_steps: Steps of the whole run; infinite where only time ends it.
+
+        Raises:
+            ConfigError: If nothing is left to train, a prefix of ``lr_factors`` names no parameter,
+                or the schedule needs a number of steps and there is none.
         """
+        if math.isinf(total_steps) and self.schedule != "constant":
+            cause = f"The schedule {self.schedule!r} needs a number of steps, but the run has no end."
+            raise ConfigError(cause, "Give the trainer `max_steps` or `max_epochs`, or use schedule 'constant'.")
+        named = list(parameters)
+        self._check_prefixes([name for name, _ in named])
         groups: dict[float, list[torch.nn.Parameter]] = {}
-        for name, parameter in parameters:
+        for name, parameter in named:
             if parameter.requires_grad:
                 groups.setdefault(self._lr_factor(name), []).append(parameter)
         if not groups:
@@ -108,14 +120,26 @@ class OptimizerConfig:
             "lr_scheduler": {"scheduler": self._scheduler(optimizer, total_steps), "interval": "step"},
         }
 
+    def _check_prefixes(self, names: Sequence[str]) -> None:
+        for prefix in self.lr_factors or {}:
+            if not any(_below(name, prefix) for name in names):
+                parts = sorted({name.partition(".")[0] for name in names})
+                cause = f"`lr_factors` names no part: {prefix!r}."
+                raise ConfigError(cause, f"Parts are: {parts}.")
+
     def _lr_factor(self, name: str) -> float:
         for prefix, factor in (self.lr_factors or {}).items():
-            if name == prefix or name.startswith(f"{prefix}."):
+            if _below(name, prefix):
                 return factor
         return 1.0
 
-    def _scheduler(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
+    def _scheduler(self, optimizer: Optimizer, total_steps: float) -> LambdaLR:
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
+
+
+def _below(name: str, prefix: str) -> bool:
+    """Tell whether a parameter is the named one or lies in the named module."""
+    return name == prefix or name.startswith(f"{prefix}.")
 
 
 PAPER_OPTIMIZERS: dict[str, OptimizerConfig] = {

@@ -10,6 +10,7 @@ from torchmetrics import MeanMetric
 
 from ct_vlm.models import VisionLanguageModel
 from ct_vlm.tasks.base import TrainingTask
+from ct_vlm.tasks.checks import check_finite_values, check_same_preset
 from ct_vlm.tasks.records import EpochRecords, sample_ids
 from ct_vlm.tasks.report_scores import score_reports
 
@@ -39,7 +40,8 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         preset: Preprocessing of the volumes, stored in the checkpoint.
         optimizer: Optimizer and schedule.
         frozen: Parts that do not train; the encoder, as in U-VLM's plans.
-        generation: Options of the decoder's ``generate`` in test and predict.
+        generation: Options of the decoder's ``generate`` in test, in predict and, where a call
+            gives no others, in ``generate``.
         shuffle_seed: Seed of the shuffled-image control.
         init_from: Parts to fill from earlier checkpoints, see :meth:`TrainingTask.set_training`.
 
@@ -68,7 +70,7 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         VisionLanguageModel.__init__(self, encoder, connectors, decoder, prompt, preset)
         self.generation = {"max_new_tokens": 256, **(generation or {})}
         self.shuffle_seed = shuffle_seed
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanMetric(nan_strategy="error")
         self._records = EpochRecords()
         self.set_training(optimizer, frozen, init_from)
 
@@ -84,15 +86,46 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         connectors: list[Any] = list(model.connectors)
         return cls(model.encoder, connectors, model.decoder, model.prompt, model.preset, optimizer, **options)
 
+    def on_fit_start(self) -> None:
+        """Check that data and model are of one preset, and that checkpoints can be written."""
+        super().on_fit_start()
+        self._check_preset()
+
+    def on_validation_start(self) -> None:
+        """Check that data and model are of one preset."""
+        self._check_preset()
+
+    def on_test_start(self) -> None:
+        """Check that data and model are of one preset."""
+        self._check_preset()
+
+    def on_predict_start(self) -> None:
+        """Check that data and model are of one preset."""
+        self._check_preset()
+
+    def _check_preset(self) -> None:
+        check_same_preset(self.preset, getattr(self.trainer, "datamodule", None))
+
+    def generate_batch(self, batch: Mapping[str, Any], **generation: Any) -> list[str]:
+        """Write one report a sample of a batch, with the task's ``generation`` as defaults.
+
+        Args:
+            batch: Needs ``image`` (or ``features``).
+            generation: Options of the decoder's ``generate``, in place of the task's.
+        """
+        return super().generate_batch(batch, **{**self.generation, **generation})
+
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the mean loss over the batch's target tokens."""
         loss = self(batch).loss
+        check_finite_values(loss, batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["report"]))
         return loss
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Update the loss, weighted by target tokens."""
         output = self(batch)
+        check_finite_values(output.loss, batch)
         self.val_loss.update(output.loss, output.num_targets)
         self.log("val/loss", self.val_loss, on_epoch=True, prog_bar=True, batch_size=len(batch["report"]))
 
@@ -108,7 +141,7 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
         """Return one record a sample: ids, the written report and what the batch knows of it."""
-        reports = self.generate_batch(batch, **self.generation)
+        reports = self.generate_batch(batch)
         ids = sample_ids(batch, len(reports), batch_idx)
         records = []
         for i, (name, report) in enumerate(zip(ids, reports, strict=True)):

@@ -10,6 +10,7 @@ from ct_vlm.losses import DeepSupervisionDiceCELoss, balanced_presence_loss, cel
 from ct_vlm.models import SegmentationModel
 from ct_vlm.modules import PresenceHead
 from ct_vlm.tasks.base import TrainingTask
+from ct_vlm.tasks.checks import check_finite_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,6 +87,7 @@ class SegmentationLightningModule(TrainingTask, SegmentationModel):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the training loss."""
         losses = self.losses(batch)
+        check_finite_values(losses["loss"], batch)
         self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, batch_size=len(batch["image"]))
         return losses["loss"]
 

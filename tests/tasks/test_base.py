@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import torch
 from lightning import Trainer
@@ -8,10 +10,13 @@ from torch import nn
 from ct_vlm.component import Component
 from ct_vlm.decoders import train_bpe_tokenizer
 from ct_vlm.encoders import Encoder
+from ct_vlm.errors import ConfigError, DatasetError
 from ct_vlm.features import Features
 from ct_vlm.models import ClassificationModel, u_vlm, u_vlm_encoder
 from ct_vlm.modules import QueryClassificationHead
 from ct_vlm.tasks import ClassificationLightningModule, OptimizerConfig, ReportLightningModule, TrainingTask
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
 TEXTS = ["The heart size is normal.", "Pleural effusion on the left side."]
 
@@ -102,3 +107,51 @@ def test_tasks_with_their_own_constructor_round_trip(task, tmp_path):
     assert again.to_config() == task.to_config()
     assert len(task.to_config()["init_args"]) == 1
     assert again.optimizer == task.optimizer
+
+
+def test_run_that_only_time_ends_trains_at_a_constant_rate():
+    task = classifier(optimizer=OptimizerConfig(schedule="constant", lr=0.25))
+    loader = torch.utils.data.DataLoader(Samples(), batch_size=4)
+    trainer = quiet_trainer(max_epochs=-1, max_time=timedelta(seconds=0.2))
+    trainer.fit(task, loader)
+    assert trainer.global_step > 0
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.25
+    with pytest.raises(ConfigError, match="max_steps"):
+        quiet_trainer(max_epochs=-1, max_time=timedelta(seconds=1)).fit(classifier(), loader)
+
+
+class Broken(Samples):
+    """The second volume has a NaN voxel."""
+
+    def __getitem__(self, index):
+        item = {**super().__getitem__(index), "volume_id": f"v{int(index)}"}
+        if index == 1:
+            item["image"][0, 0, 0, 0] = float("nan")
+        return item
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+def test_nan_volume_stops_the_run_and_is_named(stage):
+    loader = torch.utils.data.DataLoader(Broken(), batch_size=4)
+    with pytest.raises(DatasetError, match=r"'v0', 'v1', 'v2', 'v3'.*NaN.*\['v1'\] hold NaN"):
+        getattr(quiet_trainer(max_epochs=1), stage)(classifier(), loader)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [({"width": 3}, "width"), ({"strict": False}, "strict"), ({"hparams_file": "a.yaml"}, "hparams_file")],
+)
+def test_arguments_that_loading_would_ignore_are_refused(tmp_path, arguments, named):
+    with pytest.raises(ConfigError, match=named):
+        ReportLightningModule.load_from_checkpoint(tmp_path / "x.ckpt", **arguments)
+
+
+def test_arguments_of_lightning_that_change_nothing_are_accepted(tmp_path):
+    task = OwnClassifier(3)
+    checkpoint = {"state_dict": task.state_dict()}
+    task.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    again = OwnClassifier.load_from_checkpoint(
+        tmp_path / "x.ckpt", "cpu", strict=True, weights_only=False, hparams_file=None
+    )
+    assert again.head.queries.equal(task.head.queries)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -53,3 +54,22 @@ def test_clear_errors():
         OptimizerConfig(lr=0)
     with pytest.raises(ConfigError, match="left to train"):
         OptimizerConfig().build([], 10)
+
+
+def test_misspelt_prefix_is_refused_and_one_of_a_frozen_part_is_not():
+    model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    with pytest.raises(ConfigError, match=r"'encodr'.*'encoder', 'head'"):
+        OptimizerConfig(lr_factors={"encodr": 0.1}).build(model.named_parameters(), 10)
+    model["encoder"].requires_grad_(False)
+    built = OptimizerConfig(lr_factors={"encoder": 0.1}).build(model.named_parameters(), 10)
+    assert [group["initial_lr"] for group in built["optimizer"].param_groups] == [1e-3]
+
+
+def test_run_without_a_last_step_needs_a_constant_schedule():
+    model = nn.Linear(2, 2)
+    with pytest.raises(ConfigError, match=r"'cosine'.*max_steps"):
+        OptimizerConfig().build(model.named_parameters(), math.inf)
+    built = OptimizerConfig(schedule="constant", lr=0.5).build(model.named_parameters(), math.inf)
+    built["optimizer"].step()
+    built["lr_scheduler"]["scheduler"].step()
+    assert built["optimizer"].param_groups[0]["lr"] == 0.5
