@@ -21,6 +21,8 @@ AIR_HU = -1024
 _SAMPLES = 2_000_000
 _PADDING_HU = -1200  # noise of air stays above; scanners' padding values lie below
 _RAW_SOFT_TISSUE = (900, 1200)  # soft tissue before the usual intercept of -1024 is added
+_LUNG = (-1100, -700)
+_TISSUE = (-200, 200)
 
 
 def resolve_hu_source(path: str | Path, hu_source: str, metadata: ScanMetadata | None) -> str:
@@ -102,54 +104,88 @@ def to_hu(
 
 @dataclass(frozen=True)
 class HUStatistics:
-    """What the guard looks at, with padding left out of all but ``minimum`` and ``low_share``.
+    """What the guard looks at; all but ``minimum``, ``maximum`` and ``low_share`` leave padding out.
 
     Args:
         minimum: Lowest value, padding included.
         maximum: Highest value.
         low_share: Share of voxels below every tissue and below air's noise, padding included.
-        p1: 1st percentile of what is not padding.
-        p50: Median of what is not padding.
-        p95: 95th percentile of what is not padding.
+        stray_share: Share of such voxels that are no padding, which is one value almost everywhere.
+        p1: 1st percentile.
+        p5: 5th percentile.
+        p50: Median.
+        p95: 95th percentile.
         raw_share: Share where soft tissue lies before rescaling.
+        lung_share: Share where lung and air lie.
+        mirror_share: Share where lung and air would lie with the wrong sign.
+        tissue_share: Share where fat, water, muscle and organs lie.
     """
 
     minimum: int
     maximum: int
     low_share: float
+    stray_share: float
     p1: float
+    p5: float
     p50: float
     p95: float
     raw_share: float
+    lung_share: float
+    mirror_share: float
+    tissue_share: float
 
 
 def hu_statistics(array: NDArray[np.int16]) -> HUStatistics:
     """Measure a volume for :func:`check_hu`; large volumes are sampled on a regular grid."""
     step = max(1, round((array.size / _SAMPLES) ** (1 / 3)))
-    sample = array[::step, ::step, ::step].ravel()
-    lowest = int(sample.min())
-    padding = sample == lowest if lowest < _PADDING_HU else np.zeros(sample.shape, dtype=bool)
-    body = sample[~padding] if not padding.all() else sample
-    p1, p50, p95 = (float(v) for v in np.percentile(body, (1, 50, 95)))
-    low, high = _RAW_SOFT_TISSUE
+    sample = array[::step, ::step, ::step]
+    low = sample < _PADDING_HU
+    body = sample[~_padding(sample, low)]
+    body = body if body.size else sample
+    p1, p5, p50, p95 = (float(v) for v in np.percentile(body, (1, 5, 50, 95)))
+
+    def share(bounds: tuple[int, int]) -> float:
+        return float(((body >= bounds[0]) & (body <= bounds[1])).mean())
+
     return HUStatistics(
         minimum=int(array.min()),
         maximum=int(array.max()),
-        low_share=float((sample < _PADDING_HU).mean()),
+        low_share=float(low.mean()),
+        stray_share=float((body < _PADDING_HU).mean()),
         p1=p1,
+        p5=p5,
         p50=p50,
         p95=p95,
-        raw_share=float(((body >= low) & (body <= high)).mean()),
+        raw_share=share(_RAW_SOFT_TISSUE),
+        lung_share=share(_LUNG),
+        mirror_share=share((-_LUNG[1], -_LUNG[0])),
+        tissue_share=share(_TISSUE),
     )
+
+
+def _padding(sample: NDArray[np.int16], low: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where padding lies: the value that most voxels below the scale share, and its blurred edges."""
+    from scipy import ndimage
+
+    if not low.any():
+        return low
+    values = sample[low].astype(np.int64) + 32768
+    counts = np.bincount(values)
+    commonest = int(counts.argmax())
+    if 2 * int(counts[commonest]) <= values.size:
+        return np.zeros_like(low)
+    padding = sample == commonest - 32768
+    return low & ndimage.binary_dilation(padding, iterations=2)
 
 
 def check_hu(array: NDArray[np.int16], path: object = "volume") -> HUStatistics:
     """Raise unless the values look like Hounsfield units.
 
-    The guard knows the ways in which CT data goes wrong: values that were never rescaled, values
-    rescaled twice, and values scaled for a network. Scanner padding outside the field of view
-    (a single value such as -2000, -3024 or -8192) is told from a double rescale by the rest of the
-    volume: behind padding, soft tissue stays near 0 HU; a second rescale moves it to about -1000.
+    The guard knows the ways in which CT data goes wrong: values that were never rescaled, rescaled
+    twice, multiplied by a wrong slope or by -1, or scaled for a network. Scanner padding outside
+    the field of view (a value such as -2000, -3024 or -8192) is one value, but for the edges that
+    resampling blurs; a wrong rescale leaves the noise of air and lung below the scale too. A small
+    crop of one tissue can hide a wrong rescale, so check whole scans.
 
     Args:
         array: HU candidates.
@@ -186,7 +222,14 @@ def check_hu(array: NDArray[np.int16], path: object = "volume") -> HUStatistics:
 
 def _diagnose(stats: HUStatistics) -> tuple[str, str] | None:
     """Return what is wrong and what to do, or ``None``; the first rule that applies wins."""
-    rules = (
+    return next(((cause, cure) for applies, cause, cure in _format_rules(stats) if applies), None) or next(
+        ((cause, cure) for applies, cause, cure in _rescale_rules(stats) if applies), None
+    )
+
+
+def _format_rules(stats: HUStatistics) -> tuple[tuple[bool, str, str], ...]:
+    """Return the rules about values that hold no scan or were prepared for something else."""
+    return (
         (stats.minimum == stats.maximum, "is constant", "Check that the file holds a scan."),
         (
             max(abs(stats.minimum), abs(stats.maximum)) <= 2,
@@ -199,14 +242,32 @@ def _diagnose(stats: HUStatistics) -> tuple[str, str] | None:
             "Use the scan before windowing.",
         ),
         (
-            stats.low_share > 0.02 and stats.p95 < -300,
+            stats.low_share > 0.9 and stats.stray_share <= 0.05,
+            "holds almost nothing but padding",
+            "Check that the file holds a scan.",
+        ),
+    )
+
+
+def _rescale_rules(stats: HUStatistics) -> tuple[tuple[bool, str, str], ...]:
+    """Return the rules about slope and intercept."""
+    # without lung in view, a second rescale puts fat near -1124 and the rest where air and lung lie
+    tissue_as_air = stats.p1 < -1100 and stats.p50 < -800 and stats.tissue_share < 0.02
+    return (
+        (
+            tissue_as_air or (stats.stray_share > 0.05 and stats.p95 < -300),
             "was rescaled twice",
             'Its stored values are HU already: use `hu_source="fixed"`, and apply no slope and intercept again.',
         ),
         (
-            stats.low_share > 0.9,
-            "holds almost nothing but padding",
-            "Check that the file holds a scan.",
+            stats.stray_share > 0.05,
+            f"holds many different values below {_PADDING_HU} HU, so it was rescaled with a wrong slope",
+            "Check slope and intercept; values are HU where air is near -1000 and water near 0.",
+        ),
+        (
+            stats.mirror_share > 0.2 and stats.lung_share < 0.02 and stats.p5 < -20,
+            "has its sign inverted (lung and air lie near +900, bone lies below 0)",
+            "Multiply the values by -1, or check the sign of the slope.",
         ),
         (
             stats.p50 > 500 or (stats.p1 > -200 and stats.raw_share > 0.05),
@@ -214,7 +275,6 @@ def _diagnose(stats: HUStatistics) -> tuple[str, str] | None:
             "Pass `metadata=` (a row or the path of the metadata table), so that slope and intercept are applied.",
         ),
     )
-    return next(((cause, cure) for applies, cause, cure in rules if applies), None)
 
 
 def clip_padding(array: NDArray[np.int16]) -> tuple[NDArray[np.int16], tuple[str, ...]]:

@@ -91,7 +91,7 @@ def load_volume(
     slope, intercept = _rescale(file, source, row)
     hu, changes = to_hu(file.stored, slope, intercept, file.path)
     if check:
-        check_hu(hu, file.path)
+        _check(hu, file, source)
     hu, padding = clip_padding(hu)
     array, moved = axes.reorient(hu, affine, wanted)
     provenance = Provenance(
@@ -135,6 +135,33 @@ def load_label_map(
             raise HUError(cause, "Pass a label map, saved without interpolation.")
         labels = whole.astype(np.int32)
     return axes.reorient(labels, affine, axcodes)
+
+
+def _check(hu: NDArray[np.int16], file: NiftiFile, source: str) -> None:
+    """Run the HU guard; where the header's own rescale would pass it, say so.
+
+    Raises:
+        HUError: If the values are no HU.
+    """
+    try:
+        check_hu(hu, file.path)
+    except HUError as error:
+        if source == "header" or (file.slope, file.intercept) == (1, 0) or not _header_gives_hu(file):
+            raise
+        cure = (
+            f"Its header's slope {file.slope:g} and intercept {file.intercept:g}, which "
+            f'`hu_source="{source}"` does not apply, give HU: pass `hu_source="header"`.'
+        )
+        raise HUError(error.cause, cure) from error
+
+
+def _header_gives_hu(file: NiftiFile) -> bool:
+    """Tell whether stored values are HU once the header's slope and intercept are applied."""
+    try:
+        check_hu(to_hu(file.stored, file.slope, file.intercept, file.path)[0], file.path)
+    except HUError:
+        return False
+    return True
 
 
 def _rescale(file: NiftiFile, source: str, row: ScanMetadata | None) -> tuple[float, float]:

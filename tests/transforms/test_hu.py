@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ct_vlm.errors import HUError
+from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.transforms import check_hu
 from ct_vlm.transforms.hu import clip_padding, hu_statistics, resolve_hu_source, to_hu
 
@@ -27,6 +28,54 @@ def test_padding_is_clipped_and_a_double_rescale_of_it_still_raises(chest: np.nd
     assert f"{(padded < -1024).sum():,} voxels" in repairs[0]
     with pytest.raises(HUError, match="rescaled twice"):
         check_hu(np.maximum(padded.astype(int) - 1024, -32768).astype(np.int16))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("fill", [None, -2000, -3024])
+def test_a_wrong_slope_is_not_taken_for_padding(chest: np.ndarray, factor: int, fill: int | None) -> None:
+    scaled = chest.astype(int) * factor
+    if fill is not None:
+        scaled = with_circle(scaled, fill)
+    with pytest.raises(HUError, match="wrong slope"):
+        check_hu(scaled.astype(np.int16))
+
+
+@pytest.mark.parametrize("fill", [None, -2000])
+def test_inverted_values_raise(chest: np.ndarray, fill: int | None) -> None:
+    inverted = -chest if fill is None else with_circle(-chest, fill)
+    with pytest.raises(HUError, match="sign inverted"):
+        check_hu(inverted)
+
+
+def test_soft_tissue_rescaled_twice_raises() -> None:
+    rng = np.random.default_rng(0)
+    tissue = rng.normal(40, 20, (12, 12, 12))
+    tissue[:4] = rng.normal(-105, 20, (4, 12, 12))  # fat
+    check_hu(tissue.astype(np.int16))
+    with pytest.raises(HUError, match="rescaled twice"):
+        check_hu((tissue - 1024).astype(np.int16))
+
+
+def test_lungs_cut_out_with_padding_around_pass(chest: np.ndarray) -> None:
+    for fill in (-1024, -2000, -8192):
+        check_hu(np.where(chest < -700, chest, np.int16(fill)))
+
+
+def test_one_voxel_below_the_padding_does_not_hide_it(chest: np.ndarray) -> None:
+    padded = with_circle(chest, -2000)
+    padded[0, 0, 0] = -8192
+    check_hu(padded)
+
+
+@pytest.mark.parametrize("label", [*CT_RATE_LABELS, None])
+def test_phantoms_pass_and_their_wrong_rescales_do_not(label: str | None) -> None:
+    from ct_vlm.phantoms import make_phantom
+
+    volume = make_phantom(3, (24, 32, 32), labels=[] if label is None else [label]).volume
+    check_hu(volume)
+    for wrong in (volume * 2, volume * 4, -volume, volume - 1024, volume + 1024):
+        with pytest.raises(HUError):
+            check_hu(wrong)
 
 
 @pytest.mark.parametrize("fill", [-2000, 0])

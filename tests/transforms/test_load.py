@@ -354,3 +354,12 @@ def test_absent_file() -> None:
         load_volume("absent.nii.gz")
     assert "absent.nii.gz" in caught.value.cause
     assert caught.value.cure
+
+
+@pytest.mark.parametrize("folder", ["valid_preprocessed", "train_fixed"])
+def test_header_rescale_passed_over_is_suggested(chest: np.ndarray, save: Save, folder: str) -> None:
+    path = save((chest + 1024).astype(np.int16), f"{folder}/scan.nii.gz")
+    patch_header(path, 112, struct.pack("<ff", 1.0, -1024.0))  # scl_slope, scl_inter
+    with pytest.raises(HUError, match=r'intercept -1024.*pass `hu_source="header"`'):
+        load_volume(path)
+    np.testing.assert_array_equal(load_volume(path, "header").array, canonical(chest))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ct_vlm.transforms import get_preset, load_label_map, load_volume
+from ct_vlm.errors import HUError
+from ct_vlm.transforms import check_hu, get_preset, load_label_map, load_volume
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 CHEST = DATA / "cip" / "chest_ct64.nii.gz"
@@ -28,12 +29,48 @@ def test_real_scans_pass_the_guard_without_repairs(name: str) -> None:
 @pytest.mark.parametrize("name", SCANS)
 @pytest.mark.parametrize("shift", [-1024, 1024, -8192, 8192])
 def test_wrongly_scaled_real_scans_do_not(name: str, shift: int) -> None:
-    from ct_vlm.errors import HUError
-    from ct_vlm.transforms import check_hu
-
     array = load_volume(DATA / f"{name}.nii.gz").array
     with pytest.raises(HUError, match="rescaled"):
         check_hu((array.astype(int) + shift).astype(np.int16))
+
+
+@pytest.mark.parametrize("name", SCANS)
+@pytest.mark.parametrize("factor", [2, 4, -1])
+def test_wrong_slopes_and_signs_of_real_scans_are_refused(name: str, factor: int) -> None:
+    array = load_volume(DATA / f"{name}.nii.gz").array
+    with pytest.raises(HUError, match="wrong slope" if factor > 0 else "sign inverted"):
+        check_hu((array.astype(int) * factor).astype(np.int16))
+
+
+def test_soft_tissue_of_a_real_abdomen_rescaled_twice_is_refused() -> None:
+    crop = load_volume(DATA / "totalsegmentator" / "example_ct_sm.nii.gz").array[-10:, 30:60, 40:70]
+    check_hu(crop)
+    with pytest.raises(HUError, match="rescaled twice"):
+        check_hu(crop - np.int16(1024))
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_crops_and_padding_of_real_scans_pass(name: str) -> None:
+    array = load_volume(DATA / f"{name}.nii.gz").array
+    rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) for n in array.shape[1:]), indexing="ij")
+    for fill in (-2000, -3024, -8192):
+        padded = array.copy()
+        padded[:, rows**2 + columns**2 > 1] = fill
+        check_hu(padded)
+        check_hu(ndimage.zoom(padded.astype(np.float32), 0.7, order=1).astype(np.int16))  # blurred edges
+    blocks = [np.array_split(np.arange(n), 3) for n in array.shape]
+    for d in blocks[0]:
+        for h in blocks[1]:
+            for w in blocks[2]:
+                check_hu(array[np.ix_(d, h, w)])
+
+
+def test_real_lungs_alone_pass() -> None:
+    array = load_volume(CHEST).array
+    lung = load_label_map(DATA / "cip" / "chest_ct64_lung.nii.gz")[0] > 0
+    check_hu(array[lung].reshape(1, 1, -1))
+    for fill in (-1024, -2000, -8192):
+        check_hu(np.where(lung, array, np.int16(fill)))
 
 
 def test_left_lung_lies_at_larger_w_and_apices_at_small_d() -> None:
