@@ -12,6 +12,8 @@ from ct_vlm.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torch import Tensor
+
 _SIDES = {"left": "right", "right": "left"}
 _SIDE_WORD = re.compile(r"(?<![A-Za-z])(left|right)(?![A-Za-z])", re.IGNORECASE)
 # parts that only one lung has: the mirrored finding has no name
@@ -40,7 +42,7 @@ def swap_sides(text: str) -> str:
 class FlipSafeAugmentation:
     """Intensity and small affine changes by MONAI, and an optional text-aware left-right flip.
 
-    Image and segmentation always move together. D (head to foot) and H (front to back) are never
+    Image, segmentation and region masks always move together. D (head to foot) and H (front to back) are never
     flipped, because no report stays true of such a volume. The left-right flip is off by default:
     it also mirrors heart and liver. Where it is on, it swaps *left* and *right* in the report and
     the ids of lateralised structures, and leaves samples alone whose report names a part that only
@@ -58,10 +60,12 @@ class FlipSafeAugmentation:
         flip_probability: Chance of a left-right flip.
         lateral_pairs: Segmentation ids that a flip exchanges, e.g. ``((10, 13), (11, 14))``.
         pad_hu: HU of voxels that move in from outside.
+        lateral_regions: Indices of region masks that a flip exchanges, e.g. ``((0, 1),)``.
 
     **Shape:**
         - image: ``(1, D, H, W)`` HU.
         - segmentation: ``(D, H, W)``.
+        - region_masks: ``(R, D, H, W)``.
 
     Raises:
         ConfigError: If a probability or a range is out of bounds.
@@ -93,6 +97,7 @@ class FlipSafeAugmentation:
         flip_probability: float = 0.0,
         lateral_pairs: Sequence[Sequence[int]] = (),
         pad_hu: int = -1024,
+        lateral_regions: Sequence[Sequence[int]] = (),
     ) -> None:
         if not (0 <= probability <= 1 and 0 <= flip_probability <= 1):
             cause = f"Expected probabilities in [0, 1], but got {probability} and {flip_probability}."
@@ -112,9 +117,11 @@ class FlipSafeAugmentation:
             "flip_probability": flip_probability,
             "lateral_pairs": [list(pair) for pair in lateral_pairs],
             "pad_hu": pad_hu,
+            "lateral_regions": [list(pair) for pair in lateral_regions],
         }
         self.flip_probability = flip_probability
         self.lateral_pairs = [(int(first), int(second)) for first, second in lateral_pairs]
+        self.lateral_regions = [(int(first), int(second)) for first, second in lateral_regions]
 
     def to_config(self) -> dict[str, Any]:
         """Return ``{"class_path": ..., "init_args": {...}}`` with JSON values only."""
@@ -138,7 +145,8 @@ class FlipSafeAugmentation:
         """Return a changed copy of an item; the same seed gives the same change.
 
         Args:
-            item: Holds ``image`` and, optionally, ``segmentation``, ``report``, ``region_reports``.
+            item: Holds ``image`` and, optionally, ``segmentation``, ``region_masks``,
+                ``region_present``, ``report`` and ``region_reports``.
             seed: Decides every random choice.
         """
         result = dict(item)
@@ -157,6 +165,8 @@ class FlipSafeAugmentation:
         work: dict[str, Any] = {"image": original.float()}
         if "segmentation" in item:
             work["segmentation"] = item["segmentation"][None].float()
+        if "region_masks" in item:
+            work["region_masks"] = item["region_masks"].float()
         work = self._intensity().set_random_state(seed=seed)(work)
         work["image"] = work["image"] - self.config["pad_hu"]  # zeros moved in from outside become `pad_hu`
         work = self._affine(list(work), original.shape[1:]).set_random_state(seed=seed)(work)
@@ -165,6 +175,8 @@ class FlipSafeAugmentation:
         item["image"] = image.round().clamp(-32768, 32767).to(original.dtype)
         if "segmentation" in item:
             item["segmentation"] = work["segmentation"][0].round().to(item["segmentation"].dtype)
+        if "region_masks" in item:
+            item["region_masks"] = work["region_masks"].round().to(item["region_masks"].dtype)
 
     def _intensity(self) -> Any:
         """Return the MONAI transform of HU values."""
@@ -183,7 +195,7 @@ class FlipSafeAugmentation:
         )
 
     def _affine(self, keys: list[str], size: Sequence[int]) -> Any:
-        """Return the MONAI transform of the grid, one for image and mask."""
+        """Return the MONAI transform of the grid, one for image and masks."""
         from monai.transforms.spatial.dictionary import RandAffined
 
         c = self.config
@@ -193,12 +205,12 @@ class FlipSafeAugmentation:
             rotate_range=(float(np.radians(c["rotate_degrees"])),) * 3,
             scale_range=(c["scale"],) * 3,
             translate_range=[c["translate"] * n for n in size],
-            mode=["bilinear", "nearest"][: len(keys)],
+            mode=["bilinear" if key == "image" else "nearest" for key in keys],
             padding_mode="zeros",
         )
 
     def _flip(self, item: dict[str, Any]) -> None:
-        """Mirror left and right in voxels, mask ids and text, in place."""
+        """Mirror left and right in voxels, mask ids, regions and text, in place."""
         item["image"] = item["image"].flip(-1)
         if "segmentation" in item:
             labels = item["segmentation"].flip(-1)
@@ -207,9 +219,20 @@ class FlipSafeAugmentation:
                 swapped[labels == first] = second
                 swapped[labels == second] = first
             item["segmentation"] = swapped
+        if "region_masks" in item:
+            item["region_masks"] = self._swap_regions(item["region_masks"].flip(-1))
+        if "region_present" in item:
+            item["region_present"] = self._swap_regions(item["region_present"])
         if isinstance(item.get("report"), str):
             item["report"] = swap_sides(item["report"])
         if isinstance(item.get("region_reports"), dict):
             item["region_reports"] = {
                 swap_sides(name): swap_sides(text) for name, text in item["region_reports"].items()
             }
+
+    def _swap_regions(self, values: Tensor) -> Tensor:
+        """Exchange the entries of left and right regions along the first axis."""
+        order = list(range(len(values)))
+        for first, second in self.lateral_regions:
+            order[first], order[second] = order[second], order[first]
+        return values[order]

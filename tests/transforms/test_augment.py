@@ -61,6 +61,33 @@ def test_mask_moves_with_the_image() -> None:
     assert moved == 5
 
 
+def test_region_masks_move_with_the_image() -> None:
+    labels = torch.zeros(24, 24, 24, dtype=torch.uint8)
+    labels[6:14, 8:18, 5:12] = 1
+    labels[15:20, 4:9, 14:20] = 2
+    masks = torch.stack([labels == 1, labels == 2]).to(torch.uint8)
+    augment = FlipSafeAugmentation(probability=1.0, rotate_degrees=10, scale=0.1, translate=0.1, flip_probability=0.5)
+    for seed in range(4):
+        source = {"image": labels[None].short(), "segmentation": labels, "region_masks": masks}
+        result = augment(source, seed)
+        moved = torch.stack([result["segmentation"] == 1, result["segmentation"] == 2]).to(torch.uint8)
+        assert torch.equal(result["region_masks"], moved)
+        assert not torch.equal(moved, masks)
+        assert result["region_masks"].dtype == torch.uint8
+
+
+def test_flip_exchanges_the_masks_of_left_and_right_regions() -> None:
+    masks = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]], dtype=torch.uint8).view(3, 1, 1, 4)
+    source = {
+        "image": torch.zeros(1, 1, 1, 4, dtype=torch.int16),
+        "region_masks": masks,
+        "region_present": torch.tensor([True, False, True]),
+    }
+    result = FlipSafeAugmentation(probability=0, flip_probability=1, lateral_regions=((0, 1),))(source, 0)
+    assert result["region_masks"].flatten(1).tolist() == [[1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 0]]
+    assert result["region_present"].tolist() == [False, True, True]
+
+
 def test_intensity_changes_stay_small(chest: np.ndarray) -> None:
     augment = FlipSafeAugmentation(probability=1.0, rotate_degrees=0, scale=0, translate=0)
     source = item(chest)
