@@ -1,6 +1,6 @@
 """Fill the cache of preprocessed volumes, with all cores.
 
-Volumes become int16 HU on the preset's grid, one compressed file each. An interrupted run goes on
+Volumes become int16 HU on the preset's grid, one uncompressed file each (fast to read). An interrupted run goes on
 where it stopped; a bad file is reported with its cause, and the others go on.
 """
 

@@ -14,6 +14,7 @@ from ct_vlm.errors import DatasetError
 from ct_vlm.transforms.metadata import GEOMETRY_COLUMNS, ScanMetadata, volume_id
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Mapping
 
     import pandas as pd
@@ -107,7 +108,9 @@ class IndexBuilder:
                 self.report.bad_names.append(entry.name)
             elif name.volume_id in files:
                 self.report.duplicate_files.append(name.volume_id)
-            elif entry.stat().st_size == 0:
+            elif (size := _size(entry)) is None:
+                self.report.unreadable_files.append(name.volume_id)
+            elif size == 0:
                 self.report.empty_files.append(name.volume_id)
             else:
                 files[name.volume_id] = Path(entry.path)
@@ -144,7 +147,7 @@ class IndexBuilder:
             else:
                 listed[name.volume_id] = name
         if files is not None and table is not None:
-            present = {*files, *self.report.empty_files}
+            present = {*files, *self.report.empty_files, *self.report.unreadable_files}
             self.report.rows_without_file.extend(name for name in listed if name not in present)
             self.report.files_without_row.extend(name for name in files if name not in listed)
         known = listed if files is None else {name: value for name, value in listed.items() if name in files}
@@ -257,6 +260,14 @@ def warn_of(report: IndexReport) -> None:
         _LOG.warning(
             "%s split of `%s`: %d samples; %s. See `dataset.report`.", report.split, report.root, report.samples, counts
         )
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """Return a file's size, or ``None`` where a link leads nowhere or the file cannot be reached."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return None
 
 
 def _is_usable(row: Mapping[Any, Any]) -> bool:

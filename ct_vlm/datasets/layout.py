@@ -85,10 +85,9 @@ class CTRateLayout:
         """
         folder, pattern = _TABLES[kind]
         names = [pattern.format(split=alias) for alias in _SPLIT_ALIASES[check_split(split)]]
-        bases = [self.base] if self.base == self.root else [self.base, self.root]
         return [
             place
-            for base in bases
+            for base in self._bases()
             for name in names
             for place in (base / folder / name, base / name, base / f"dataset_{folder}_{name}")
         ]
@@ -115,7 +114,7 @@ class CTRateLayout:
 
         Args:
             split: ``train`` or ``valid``.
-            version: ``v1`` (raw values), ``v2`` (HU), or ``auto`` for v2 where it exists.
+            version: ``v1`` (raw values), ``v2`` (HU), or ``auto`` for v2 where it holds volumes.
 
         Raises:
             ConfigError: If the version is unknown.
@@ -125,14 +124,21 @@ class CTRateLayout:
             cause = f"Expected `version` to be 'auto', 'v1' or 'v2', but got {version!r}."
             raise ConfigError(cause, "Use 'auto' to prefer v2.")
         versions = ("v2", "v1") if version == "auto" else (version,)
-        for candidate in versions:
-            suffix = "_fixed" if candidate == "v2" else ""
-            for alias in reversed(_SPLIT_ALIASES[check_split(split)]):
-                folder = self.base / f"{alias}{suffix}"
-                if folder.is_dir():
-                    return folder, candidate
-        cause = f"No volumes of split {split!r} (version {version}) below `{self.base}`."
-        raise DatasetError(cause, f"Expected a folder such as `{self.base / (split + '_fixed')}`.")
+        names = [
+            (f"{alias}{'_fixed' if candidate == 'v2' else ''}", candidate)
+            for candidate in versions
+            for alias in reversed(_SPLIT_ALIASES[check_split(split)])
+        ]
+        found = [(base / name, kind) for name, kind in names for base in self._bases() if (base / name).is_dir()]
+        if not found:
+            cause = f"No volumes of split {split!r} (version {version}) below `{self.root}`."
+            raise DatasetError(cause, f"Expected a folder such as `{self.base / (split + '_fixed')}`.")
+        # a download that was only begun leaves an empty folder, which must not hide a full one
+        return next((place for place in found if _holds_volumes(place[0])), found[0])
+
+    def _bases(self) -> list[Path]:
+        """Return the folders below which volumes and tables may lie."""
+        return [self.base] if self.base == self.root else [self.base, self.root]
 
 
 def check_split(split: str) -> str:
@@ -161,3 +167,11 @@ def scan_volumes(folder: Path, depth: int = 3) -> Iterator[os.DirEntry[str]]:
                     yield from scan_volumes(Path(entry.path), depth - 1)
             elif entry.name.endswith((".nii.gz", ".nii")):
                 yield entry
+
+
+def _holds_volumes(folder: Path) -> bool:
+    """Tell whether a folder holds a volume; a folder that cannot be listed counts, so that its error shows."""
+    try:
+        return next(scan_volumes(folder), None) is not None
+    except OSError:
+        return True

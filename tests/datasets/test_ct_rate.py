@@ -319,6 +319,31 @@ def test_empty_and_foreign_files(tree: Any) -> None:
     assert "train_2_a_1" not in ids(data)
 
 
+def test_links_that_lead_nowhere_are_listed(tree: Any) -> None:
+    path = tree.path("train_2_a_1")
+    path.unlink()
+    path.symlink_to(path.with_name("gone.nii.gz"))
+    data = dataset(tree)
+    assert data.report.unreadable_files == ["train_2_a_1"]
+    assert data.report.rows_without_file == []
+    assert "train_2_a_1" not in ids(data)
+
+
+def test_an_empty_folder_does_not_hide_a_full_one(new_tree: Any) -> None:
+    new_tree.add("train_1_a_1", version="v1")
+    new_tree.write()
+    (new_tree.base / "train_fixed" / "train_1").mkdir(parents=True)
+    data = dataset(new_tree)
+    assert data.report.version == "v1"
+    assert ids(data) == ["train_1_a_1"]
+
+
+def test_volumes_beside_the_inner_folder_are_found(tree: Any) -> None:
+    shutil.move(tree.base / "train_fixed", tree.root / "train_fixed")
+    assert len(ids(dataset(tree))) == 8
+    assert len(ids(dataset(tree, "valid"))) == 3
+
+
 def test_bad_volume_names_the_file_and_stays_as_it_is(tree: Any, tmp_path: Path) -> None:
     path = tree.path("train_1_a_1")
     path.write_bytes(path.read_bytes()[:200])
