@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import torch
 from lightning import LightningModule
 from torch import nn
 
@@ -125,6 +126,8 @@ class Component(LightningModule):
     def from_pretrained(cls, source: str | Path) -> Self:
         """Rebuild a component from a directory or a hub id; every key must match.
 
+        Weights keep the floating-point type that they were saved in.
+
         Args:
             source: Directory written by :meth:`save_pretrained`, or a Hugging Face hub id.
 
@@ -142,6 +145,7 @@ class Component(LightningModule):
             raise CheckpointError(cause, "Pass a directory written by `save_pretrained`.") from error
         component = cls.from_config(config)
         try:
+            match_dtypes(component, _stored_dtypes(folder / WEIGHTS_NAME))
             load_model(component, str(folder / WEIGHTS_NAME), strict=True)
         except (OSError, RuntimeError, SafetensorError) as error:
             cause = f"`{folder / WEIGHTS_NAME}` does not fit the model that its config describes: {error}"
@@ -152,6 +156,30 @@ class Component(LightningModule):
         """Stop training every parameter (``requires_grad`` off) and switch to eval mode."""
         self.requires_grad_(False)
         return self.eval()
+
+
+def match_dtypes(module: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Give floating-point parameters and buffers the types that stored tensors have.
+
+    Args:
+        module: Module to change in place.
+        dtypes: State-dict key to type; other keys are ignored.
+    """
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    for key, tensor in named:
+        dtype = dtypes.get(key, tensor.dtype)
+        if dtype != tensor.dtype and dtype.is_floating_point and tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
+
+
+def _stored_dtypes(file: Path) -> dict[str, torch.dtype]:
+    """Return the type of every floating-point tensor of a safetensors file."""
+    from safetensors import safe_open
+
+    names = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    with safe_open(str(file), framework="pt") as tensors:
+        stored = {key: tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118  (no mapping)
+    return {key: names[name] for key, name in stored.items() if name in names}
 
 
 def build_from_config(config: Mapping[str, Any]) -> Any:

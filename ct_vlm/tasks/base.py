@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 import ct_vlm
-from ct_vlm.component import Component
+from ct_vlm.component import Component, match_dtypes
 from ct_vlm.errors import CheckpointError, ConfigError
 from ct_vlm.tasks.handover import hand_over
 from ct_vlm.tasks.optimizer import OptimizerConfig
@@ -137,6 +137,7 @@ def load_task(path: str | Path, expected: type[Any] = Component, map_location: A
     """
     checkpoint = read_checkpoint(path, map_location)
     task = expected.from_config(checkpoint[CHECKPOINT_KEY]["config"])
+    match_dtypes(task, {key: value.dtype for key, value in checkpoint["state_dict"].items()})
     try:
         task.load_state_dict(checkpoint["state_dict"], strict=True)
     except RuntimeError as error:
