@@ -53,6 +53,14 @@ class Decoder(Component, ABC):
     num_layers: int
     tokenizer: Any
 
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence of visual and text tokens together; None where nothing limits it.
+
+        A decoder that names a limit takes ``max_length`` in :meth:`encode`.
+        """
+        return None
+
     @abstractmethod
     def encode(
         self, prompts: Sequence[str], targets: Sequence[str] | None = None, visual: VisualContext | None = None

@@ -125,6 +125,12 @@ class CausalLMDecoder(Decoder):
             enable_checkpointing(self.lm)
         self._reset_generation_defaults()
 
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence of visual and text tokens together."""
+        limit = getattr(self.lm.config, "max_position_embeddings", None)
+        return None if limit is None else int(limit)
+
     def encode(
         self,
         prompts: Sequence[str],

@@ -35,6 +35,7 @@ class EncodedText:
         attention_mask: 1 at tokens, 0 at padding.
         labels: Target ids, -100 at the prompt and at padding; None without targets.
         visual_position: Index of the text token that the visual tokens go before.
+        num_cut: Number of targets that were cut to fit.
 
     Shape:
         - input_ids, attention_mask, labels: ``(B, T)``.
@@ -45,13 +46,13 @@ class EncodedText:
     attention_mask: Tensor
     labels: Tensor | None
     visual_position: Tensor
+    num_cut: int = 0
 
     def to(self, device: torch.device | str) -> EncodedText:
         """Return the same batch on another device."""
         labels = None if self.labels is None else self.labels.to(device)
-        return EncodedText(
-            self.input_ids.to(device), self.attention_mask.to(device), labels, self.visual_position.to(device)
-        )
+        position = self.visual_position.to(device)
+        return EncodedText(self.input_ids.to(device), self.attention_mask.to(device), labels, position, self.num_cut)
 
     def inputs(self) -> dict[str, Tensor | None]:
         """Return the keyword arguments of a decoder's ``forward``."""
@@ -67,7 +68,8 @@ def splice_text(prompts: Sequence[str], texts: Sequence[str] | None) -> list[str
     r"""Put the text of a visual context into prompts.
 
     A text replaces the prompt's ``<text>`` marker. Without a marker it becomes a line of its own
-    before the prompt, after a ``<visual>`` marker that opens it.
+    before the prompt, after a ``<visual>`` marker that opens it. Markers inside a text are dropped:
+    only a prompt places visual tokens.
 
     Args:
         prompts: One instruction a sample.
@@ -125,6 +127,7 @@ def encode_batch(
     endings = [[] for _ in prompts] if targets is None else _target_ids(tokenizer, targets)
     _check_prompts([ids for ids, _ in encoded], max_length)
     rows = [(ids + ending)[:max_length] for (ids, _), ending in zip(encoded, endings, strict=True)]
+    cut = sum(len(row) < len(ids) + len(end) for row, (ids, _), end in zip(rows, encoded, endings, strict=True))
     width = max(1, *(len(row) for row in rows))
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     shifts = [width - len(row) if padding_side == "left" else 0 for row in rows]
@@ -138,11 +141,13 @@ def encode_batch(
         attention_mask=_pad([[1] * len(row) for row in rows], width, 0, shifts),
         labels=labels,
         visual_position=torch.tensor([shift + at for shift, (_, at) in zip(shifts, encoded, strict=True)]),
+        num_cut=cut,
     )
 
 
 def _splice_one(prompt: str, text: str) -> str:
     """Put one text into one prompt."""
+    text = text.replace(VISUAL_MARKER, "")
     if TEXT_MARKER in prompt:
         return prompt.replace(TEXT_MARKER, text)
     if prompt.startswith(VISUAL_MARKER):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ct_vlm.features import Features
 
 
-class Encoder(Component):
+class Encoder(Component, ABC):
     """Base of the encoders.
 
     Attributes:

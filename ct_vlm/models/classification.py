@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ct_vlm.component import Component
+from ct_vlm.models.inputs import check_levels, model_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,9 @@ class ClassificationModel(Component):
         - Input: ``(B, C, D, H, W)``.
         - Output: ``(B, K)``.
 
+    Raises:
+        ConfigError: If the head is built for other levels than the encoder's.
+
     Example:
         >>> import torch
         >>> from ct_vlm.encoders import ResidualUNetEncoder
@@ -36,9 +40,10 @@ class ClassificationModel(Component):
 
     def __init__(self, encoder: Encoder, head: QueryClassificationHead) -> None:
         super().__init__()
+        check_levels(encoder, head, "head")
         self.encoder = encoder
         self.head = head
 
     def forward(self, image: Tensor) -> Tensor:
         """Return label logits ``(B, K)``."""
-        return self.head(self.encoder(image))
+        return self.head(self.encoder(model_image(image, self.encoder)))

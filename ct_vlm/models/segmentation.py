@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from monai.inferers.utils import sliding_window_inference
 
 from ct_vlm.component import Component
+from ct_vlm.models.inputs import check_levels, model_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,9 @@ class SegmentationModel(Component):
         - Input: ``(B, C, D, H, W)``.
         - Output: list of logits ``(B, K, D_l, H_l, W_l)``, fine to coarse.
 
+    Raises:
+        ConfigError: If the decoder is built for other levels than the encoder's.
+
     Example:
         >>> import torch
         >>> from ct_vlm.encoders import ResidualUNetEncoder
@@ -41,12 +45,13 @@ class SegmentationModel(Component):
 
     def __init__(self, encoder: Encoder, decoder: UNetDecoder) -> None:
         super().__init__()
+        check_levels(encoder, decoder, "decoder")
         self.encoder = encoder
         self.decoder = decoder
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return logits of each level."""
-        return self.decoder(self.encoder(image))
+        return self.decoder(self.encoder(model_image(image, self.encoder)))
 
     def full_logits(self, image: Tensor) -> Tensor:
         """Return logits at the input's resolution, ``(B, K, D, H, W)``."""

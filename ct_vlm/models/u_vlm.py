@@ -161,8 +161,14 @@ def u_vlm_head(size: Size = "tiny", num_labels: int = 18, num_classes: int = 35)
         num_labels: Labels K.
         num_classes: Classes of stage 1 with background; its last K are the labels. Only the tiny
             head, which takes over the evidence of stage 1, depends on it.
+
+    Raises:
+        ConfigError: If the size is unknown, or stage 1 has fewer classes than there are labels.
     """
     c = _config(size)
+    if c.presence and num_labels > num_classes - 1:
+        cause = f"{num_classes} classes of stage 1, background among them, cannot hold {num_labels} labels."
+        raise ConfigError(cause, "Raise `num_classes` or lower `num_labels`.")
     presence = PresenceHead(c.features, c.head_levels, num_classes - 1) if c.presence else None
     return QueryClassificationHead(
         c.features,

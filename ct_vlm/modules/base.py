@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.component import Component
@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     from ct_vlm.features import Features, VisualContext
 
 
-class Connector(Component):
+class Connector(Component, ABC):
     """Base of the parts that turn encoder features into what a decoder reads.
 
     Several connectors compose: their contexts are concatenated along the token axis by
     :meth:`ct_vlm.features.VisualContext.concat`.
+
+    Attributes:
+        level_dims: Channels of the encoder levels that the connector is built for, fine to coarse;
+            models compare them with the encoder's. None where any levels will do.
     """
+
+    level_dims: tuple[int, ...] | None = None
 
     @abstractmethod
     def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:

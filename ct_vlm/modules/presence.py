@@ -52,7 +52,7 @@ class PresenceHead(Component):
         if any(not -len(level_dims) <= level < len(level_dims) for level in levels):
             cause = f"`levels` {tuple(levels)} names a level that an encoder with {len(level_dims)} levels lacks."
             raise ConfigError(cause, "Count from 0 (finest) or from -1 (coarsest).")
-        self.levels, self.num_classes = tuple(levels), num_classes
+        self.level_dims, self.levels, self.num_classes = tuple(level_dims), tuple(levels), num_classes
         self.classifiers = nn.ModuleList(_classifier(level_dims[level], num_classes) for level in levels)
 
     def forward(self, features: Features) -> list[Tensor]:

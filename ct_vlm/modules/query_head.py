@@ -83,7 +83,8 @@ class QueryClassificationHead(Component):
         if width % num_heads:
             cause = f"Expected `num_heads` to divide `embed_dim`, but got {num_heads} and {width}."
             raise ConfigError(cause, "Change one of them.")
-        self.num_labels, self.embed_dim, self.levels = num_labels, width, tuple(levels)
+        self.level_dims, self.levels = tuple(level_dims), tuple(levels)
+        self.num_labels, self.embed_dim = num_labels, width
         self.inputs = nn.ModuleList(nn.Identity() if dim == width else nn.Linear(dim, width) for dim in dims)
         self.positions = GridPositionEmbedding(width) if position_embedding else None
         self.queries = nn.Parameter(torch.empty(num_labels, width))

@@ -69,6 +69,7 @@ class UNetDecoder(Component):
         if not 0 <= finest_level < len(level_dims) - 1:
             cause = f"Expected `finest_level` from 0 to {len(level_dims) - 2}, but got {finest_level}."
             raise ConfigError(cause, "The decoder must upsample at least once.")
+        self.level_dims = tuple(level_dims)
         self.num_classes = num_classes
         self.fuse = fuse
         self.finest_level = finest_level

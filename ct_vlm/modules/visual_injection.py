@@ -81,6 +81,7 @@ class MultiLayerVisualInjection(Connector):
         position_embedding: bool = False,
     ) -> None:
         super().__init__()
+        self.level_dims = tuple(level_dims)
         used = list(range(skip_levels, len(level_dims)))
         source = source_level % len(level_dims)
         if source not in used:

@@ -44,6 +44,7 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
             gives no others, in ``generate``.
         shuffle_seed: Seed of the shuffled-image control.
         init_from: Parts to fill from earlier checkpoints, see :meth:`TrainingTask.set_training`.
+        max_length: Longest training text in tokens, see :class:`VisionLanguageModel`.
 
     Shape:
         - Batch: ``image (B, C, D, H, W)`` (or ``features``), ``report`` (B strings), optionally
@@ -66,8 +67,9 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         generation: dict[str, Any] | None = None,
         shuffle_seed: int = 0,
         init_from: dict[str, str] | None = None,
+        max_length: int | None = None,
     ) -> None:
-        VisionLanguageModel.__init__(self, encoder, connectors, decoder, prompt, preset)
+        VisionLanguageModel.__init__(self, encoder, connectors, decoder, prompt, preset, max_length=max_length)
         self.generation = {"max_new_tokens": 256, **(generation or {})}
         self.shuffle_seed = shuffle_seed
         self.val_loss = MeanMetric(nan_strategy="error")
@@ -84,6 +86,8 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
             options: Further arguments of the constructor.
         """
         connectors: list[Any] = list(model.connectors)
+        if model.max_length is not None:
+            options.setdefault("max_length", model.max_length)
         return cls(model.encoder, connectors, model.decoder, model.prompt, model.preset, optimizer, **options)
 
     def on_fit_start(self) -> None:

@@ -8,6 +8,7 @@ from torchmetrics.segmentation import DiceScore
 
 from ct_vlm.losses import DeepSupervisionDiceCELoss, balanced_presence_loss, cell_presence
 from ct_vlm.models import SegmentationModel
+from ct_vlm.models.inputs import model_image
 from ct_vlm.modules import PresenceHead
 from ct_vlm.tasks.base import TrainingTask
 from ct_vlm.tasks.checks import check_finite_values
@@ -72,7 +73,7 @@ class SegmentationLightningModule(TrainingTask, SegmentationModel):
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the total loss and its parts."""
-        features: Features = self.encoder(batch["image"])
+        features: Features = self.encoder(model_image(batch["image"], self.encoder))
         parts = {}
         if self.dice_weight > 0:
             parts["dice_ce"] = self.dice_weight * self.loss(self.decoder(features), batch["segmentation"])
@@ -82,7 +83,7 @@ class SegmentationLightningModule(TrainingTask, SegmentationModel):
                 target = cell_presence(batch["segmentation"], grid, self.decoder.num_classes)
                 loss = balanced_presence_loss(logits.transpose(1, 2).unflatten(2, grid), target)
                 parts[f"presence_{level}"] = self.presence_weight * loss
-        return {"loss": sum(parts.values(), start=batch["image"].new_zeros(())), **parts}
+        return {"loss": sum(parts.values(), start=features.levels[-1].new_zeros(())), **parts}
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the training loss."""

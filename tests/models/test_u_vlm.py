@@ -7,8 +7,21 @@ import torch
 
 from ct_vlm.component import Component
 from ct_vlm.decoders import train_bpe_tokenizer
+from ct_vlm.encoders import Encoder, ResidualUNetEncoder
 from ct_vlm.errors import ConfigError, ShapeError
-from ct_vlm.models import VisionLanguageModel, build_model, u_vlm, u_vlm_classification, u_vlm_segmentation
+from ct_vlm.features import Features
+from ct_vlm.models import (
+    ClassificationModel,
+    SegmentationModel,
+    VisionLanguageModel,
+    build_model,
+    u_vlm,
+    u_vlm_classification,
+    u_vlm_head,
+    u_vlm_segmentation,
+)
+from ct_vlm.modules import Connector
+from ct_vlm.tasks import ReportLightningModule
 
 TEXTS = ["The heart size is normal.", "A nodule of 3.5 mm is seen.", "Pleural effusion on the left side."]
 
@@ -128,3 +141,81 @@ def test_clear_errors(tokenizer, model):
         VisionLanguageModel(model.encoder, [], model.decoder)
     with pytest.raises(ShapeError, match="report"):
         model({"image": batch()["image"]})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_model_of_half_precision_reads_images_and_features_and_stays_so(tokenizer, tmp_path, dtype):
+    half = u_vlm("tiny", tokenizer=tokenizer).to(dtype)
+    assert torch.isfinite(half(batch()).loss)
+    features = half.encode_image(batch())
+    wide = Features([level.float() for level in features.levels], features.grids)
+    assert torch.isfinite(half({"features": wide, "report": TEXTS[:2]}).loss)
+    assert isinstance(half.generate(batch()["image"][0], max_new_tokens=3), str)
+    again = Component.from_pretrained(half.save_pretrained(tmp_path))
+    assert {p.dtype for p in again.parameters()} == {dtype}
+    assert all(value.equal(half.state_dict()[key]) for key, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("build", [u_vlm_segmentation, u_vlm_classification])
+def test_other_stages_read_images_in_half_precision(build):
+    output = build("tiny").bfloat16()(batch()["image"])
+    assert (output[0] if isinstance(output, list) else output).isfinite().all()
+
+
+def test_integer_hu_are_windowed_by_the_models_preset_or_refused(model, tokenizer):
+    hu = torch.randint(-1000, 1000, (2, 1, 16, 32, 32), dtype=torch.int16)
+    windowed = model.preset.window(hu)
+    expected = model({"image": windowed, "report": TEXTS[:2]}).loss
+    torch.testing.assert_close(model({"image": hu, "report": TEXTS[:2]}).loss, expected)
+    bare = VisionLanguageModel(model.encoder, list(model.connectors), model.decoder)
+    with pytest.raises(ShapeError, match=r"int16.*preset\.window"):
+        bare({"image": hu, "report": TEXTS[:2]})
+    with pytest.raises(ShapeError, match="int16"):
+        u_vlm_classification("tiny")(hu)
+
+
+def test_long_reports_are_cut_to_the_decoders_positions_and_counted(tokenizer, caplog):
+    short = u_vlm("tiny", tokenizer=tokenizer, max_length=64)
+    limit = 64 - short.visual_context(batch()).num_tokens
+    sample = {"image": batch()["image"], "report": ["Pleural effusion. " * 200, "Normal."]}
+    for _ in range(2):
+        output = short(sample)
+        assert torch.isfinite(output.loss)
+    prompt = short.decoder.encode([short.prompt.render("")]).input_ids.shape[1]
+    normal = len(tokenizer("Normal.", add_special_tokens=False)["input_ids"]) + 1
+    assert output.num_targets == limit - prompt + normal
+    assert short.num_cut == 2
+    assert [record.levelname for record in caplog.records if "cut" in record.message] == ["WARNING"]
+
+
+def test_max_length_is_kept_and_cuts_below_the_decoders_limit(tokenizer):
+    base = u_vlm("tiny", tokenizer=tokenizer)
+    model = VisionLanguageModel(base.encoder, list(base.connectors), base.decoder, max_length=40)
+    model({"image": batch()["image"], "report": [TEXTS[0] * 20, TEXTS[1]]})
+    assert model.num_cut == 1
+    assert Component.from_config(model.to_config()).max_length == 40
+    assert ReportLightningModule.from_model(model).max_length == 40
+
+
+def test_parts_built_for_other_levels_are_refused_at_construction(tokenizer):
+    encoder = ResidualUNetEncoder(3, features=(4, 8), blocks=(1, 1), strides=(1, 2))
+    base = u_vlm("tiny", tokenizer=tokenizer)
+    for connector in base.connectors:
+        with pytest.raises(ConfigError, match=r"connectors\.0.*\(16, 32, 64, 96\).*\(4, 8\)"):
+            VisionLanguageModel(encoder, [connector], base.decoder)
+    with pytest.raises(ConfigError, match=r"`head`.*\(16, 32, 64, 96\).*\(4, 8\)"):
+        ClassificationModel(encoder, u_vlm_head("tiny"))
+    with pytest.raises(ConfigError, match=r"`decoder`.*\(16, 32, 64, 96\).*\(4, 8\)"):
+        SegmentationModel(encoder, u_vlm_segmentation("tiny").decoder)
+
+
+def test_more_labels_than_classes_of_stage_1_are_refused():
+    with pytest.raises(ConfigError, match="4 classes"):
+        u_vlm_head("tiny", num_labels=4, num_classes=4)
+    assert u_vlm_head("tiny", num_labels=3, num_classes=4).presence_offset == 0
+
+
+@pytest.mark.parametrize("base", [Encoder, Connector])
+def test_bases_of_parts_are_abstract(base):
+    with pytest.raises(TypeError, match="abstract"):
+        base()

@@ -100,3 +100,10 @@ def test_generation_settings_of_the_task_are_the_defaults_of_generate(monkeypatc
     model.generate(image, max_new_tokens=7, num_beams=2)
     model.predict_step({"image": image[None]}, 0)
     assert seen == [{"max_new_tokens": 4}, {"max_new_tokens": 7, "num_beams": 2}, {"max_new_tokens": 4}]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_bf16_true_runs_every_command(command):
+    run = trainer(precision="bf16-true", limit_val_batches=1)
+    getattr(run, command)(task(), datamodule=data())
+    assert run.state.finished
