@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from ct_vlm.datamodules.base import VolumeDataModule
 
+_OF_FEATURES = ("slice_position_mm", "padding_mask")
+"""Keys of an item that belong into its features, beside the levels."""
+
 
 class FeatureDataset(Dataset[dict[str, Any]]):
     """Items without voxels: the encoder's features beside everything else of a sample.
@@ -27,7 +30,8 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     Args:
         levels: Token maps of all samples, one tensor a level.
         grids: Grid of each level.
-        items: Everything of each sample but its image.
+        items: Everything of each sample but its image; ``slice_position_mm`` and ``padding_mask``
+            go into the batch's features.
 
     Shape:
         - levels: ``(num_samples, N_l, C_l)`` each.
@@ -121,9 +125,10 @@ class _Collate:
         self.grids = list(grids)
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        extra = {key: torch.stack([item[key] for item in items]) for key in _OF_FEATURES if key in items[0]}
         levels = [torch.stack(level).float() for level in zip(*(item["levels"] for item in items), strict=True)]
-        batch = collate([{k: v for k, v in item.items() if k != "levels"} for item in items])
-        return {**batch, "features": Features(levels, self.grids)}
+        batch = collate([{k: v for k, v in item.items() if k not in ("levels", *_OF_FEATURES)} for item in items])
+        return {**batch, "features": Features(levels, self.grids, **extra)}
 
 
 @torch.no_grad()
@@ -150,6 +155,9 @@ def encode_features(
 
     Returns:
         Cached features with everything else of the items.
+
+    Raises:
+        DatasetError: If volumes differ in their grids.
     """
     from rich.progress import track
 
@@ -164,11 +172,15 @@ def encode_features(
         image = data.preset.window(batch["image"].to(device))
         features = encoder(image)
         wanted = {level % len(features.levels) for level in (levels or range(len(features.levels)))}
+        if kept and features.grids != grids:
+            cause = f"Volumes of `{name}` differ in the grids of their features: {grids} and {features.grids}."
+            raise DatasetError(cause, "Use a preset with a fixed `size`.")
         grids = features.grids
         # a level that is not wanted keeps its place, with no channels
         maps = [x if i in wanted else x[..., :0] for i, x in enumerate(features.levels)]
         kept.append([x.to(dtype).cpu() for x in maps])
-        items.extend(_split(batch, len(image)))
+        extra = {key: getattr(features, key) for key in _OF_FEATURES if getattr(features, key) is not None}
+        items.extend(_split({**batch, **{key: x.cpu() for key, x in extra.items()}}, len(image)))
     encoder.train(was_training)
     return FeatureDataset([torch.cat(level).clone() for level in zip(*kept, strict=True)], grids, items)
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from ct_vlm.datamodules import FeatureDataModule, FeatureDataset, VolumeDataModule, encode_features
-from ct_vlm.encoders import ResidualUNetEncoder
+from ct_vlm.encoders import Encoder, ResidualUNetEncoder
 from ct_vlm.errors import DatasetError
+from ct_vlm.features import Features
 
 
 class Items(torch.utils.data.Dataset):
@@ -75,3 +76,39 @@ def test_training_batches_are_a_function_of_seed(encoder, data):
 def test_numbers_must_agree():
     with pytest.raises(DatasetError, match="2 samples"):
         FeatureDataset([torch.zeros(3, 8, 4)], [(2, 2, 2)], [{}, {}])
+
+
+class SliceEncoder(Encoder):
+    """One token a slice, with the slices' places and padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.in_channels, self.level_dims = 3, (3,)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, image):
+        means = self.scale * image.mean((3, 4)).transpose(1, 2)
+        size, depth = means.shape[:2]
+        position = torch.arange(depth, dtype=torch.float32).expand(size, -1) + means[:, :1, 0]
+        return Features([means], [(depth, 1, 1)], position, position > 5)
+
+
+def test_slice_positions_and_padding_stay_with_their_samples(data):
+    encoder = SliceEncoder()
+    cached = encode_features(encoder, data, "train", batch_size=2, progress=False)
+    batch = next(iter(FeatureDataModule({"val": cached}, batch_size=5).val_dataloader()))
+    expected = encoder(data.preset.window(torch.stack([Items()[i]["image"] for i in range(5)])))
+    torch.testing.assert_close(batch["features"].slice_position_mm, expected.slice_position_mm)
+    assert batch["features"].padding_mask.equal(expected.padding_mask)
+    assert expected.padding_mask.any()
+    assert "slice_position_mm" not in batch
+
+
+def test_volumes_of_other_grids_are_refused(encoder, data):
+    class Growing(Items):
+        def __getitem__(self, index):
+            return {"image": torch.zeros(1, 8, 8, 8 + 8 * (int(index) > 2), dtype=torch.int16)}
+
+    data.datasets = {"train": Growing()}
+    with pytest.raises(DatasetError, match=r"'?train'?.*\(8, 8, 8\).*\(8, 8, 16\)"):
+        encode_features(encoder, data, "train", batch_size=1, progress=False)
