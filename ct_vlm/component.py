@@ -7,10 +7,12 @@ import functools
 import importlib
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from torch import nn
@@ -19,7 +21,7 @@ from ct_vlm.errors import CheckpointError, ConfigError
 from ct_vlm.files import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -67,15 +69,21 @@ class Component(LightningModule):
         """Return ``{"class_path": ..., "init_args": {...}}`` with JSON values only.
 
         Raises:
-            ConfigError: If an argument is neither JSON, a component nor has ``to_config``.
+            ConfigError: If an argument is neither JSON, a component nor has ``to_config``, or the
+                class cannot be built again: it is defined in a function, or takes arguments by
+                position only.
         """
         args = getattr(self, "_init_args", {})
+        _check_rebuildable(type(self), args)
         values = {
             name: _to_json(
                 self._attribute(name) if value is _Recorded.COMPONENT else value, f"{type(self).__name__}.{name}"
             )
             for name, value in args.items()
         }
+        if "<locals>" in type(self).__qualname__:
+            cause = f"`{type(self).__qualname__}` is defined in a function, where a config cannot find it."
+            raise ConfigError(cause, "Move the class to a module.")
         return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": values}
 
     def _attribute(self, name: str) -> Any:
@@ -218,17 +226,50 @@ def build_from_config(config: Mapping[str, Any]) -> Any:
 
 
 def import_object(path: str) -> Any:
-    """Import ``package.module.Name``.
+    """Import ``package.module.Name``, or a class within a class, ``package.module.Outer.Inner``.
 
     Raises:
         ConfigError: If the module or the name does not exist.
     """
-    module_name, _, name = path.rpartition(".")
+    parts = path.split(".")
     try:
-        return functools.reduce(getattr, [name], importlib.import_module(module_name))
+        module, rest = _longest_module(parts)
+        return functools.reduce(getattr, rest, module)
     except (ImportError, AttributeError, ValueError) as error:
         cause = f"Cannot import `{path}`: {error}."
-        raise ConfigError(cause, "Install or import the package that defines it first.") from error
+        if parts[0] == "__main__":
+            cure = "It was defined in a script or notebook: move it to a module that can be imported."
+        else:
+            cure = "Install or import the package that defines it first."
+        raise ConfigError(cause, cure) from error
+
+
+def _longest_module(parts: Sequence[str]) -> tuple[Any, Sequence[str]]:
+    """Import the longest prefix that is a module; return it and the names that are left."""
+    for end in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:end])
+        try:
+            return importlib.import_module(name), parts[end:]
+        except ModuleNotFoundError as error:
+            # a prefix that is no module is tried shorter; what a module itself lacks is an error
+            if end == 1 or error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise
+    msg = "not enough values: a module and a name are needed"
+    raise ValueError(msg)
+
+
+def _check_rebuildable(cls: type[Component], args: Mapping[str, Any]) -> None:
+    """Raise if the recorded arguments cannot be given to the constructor by name."""
+    kinds = inspect.Parameter
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind in (kinds.VAR_POSITIONAL, kinds.POSITIONAL_ONLY) and name in args:
+            cause = f"`{cls.__name__}` takes `{name}` by position only, which a config cannot record."
+            raise ConfigError(cause, "Give the argument a name that can be used in a call (a list instead of `*args`).")
+    try:
+        inspect.signature(cls).bind(**args)
+    except TypeError as error:
+        cause = f"The recorded arguments of `{cls.__name__}` do not fit its constructor: {error}."
+        raise ConfigError(cause, "Record only names that its constructor takes.") from error
 
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:
@@ -251,6 +292,8 @@ def _flatten_arguments(signature: inspect.Signature, arguments: Mapping[str, Any
     flat: dict[str, Any] = {}
     for position, (name, parameter) in enumerate(signature.parameters.items()):
         if position == 0 or name not in arguments:
+            continue
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL and not arguments[name]:
             continue
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             flat.update({key: _record(value) for key, value in arguments[name].items()})
@@ -284,14 +327,23 @@ def _holds_component(value: Any) -> bool:
 
 def _to_json(value: Any, where: str) -> Any:
     """Turn an argument into JSON values."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        cause = f"`{where}` is {value}, which JSON cannot hold."
+        raise ConfigError(cause, "Pass a finite number, or None.")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "to_config"):
+    if hasattr(value, "to_config") and not isinstance(value, type):
         return value.to_config()
     if isinstance(value, dict | nn.ModuleDict):
-        return {str(key): _to_json(item, f"{where}[{key!r}]") for key, item in value.items()}
+        for key in value:
+            if not isinstance(key, str):
+                cause = f"`{where}` has the key {key!r}, but keys of a JSON config are strings."
+                raise ConfigError(cause, "Use strings as keys, or a list.")
+        return {key: _to_json(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, list | tuple | nn.ModuleList):
         return [_to_json(item, f"{where}[{index}]") for index, item in enumerate(cast("list[Any]", value))]
     cause = f"`{where}` is a {type(value).__name__}, which a JSON config cannot hold."

@@ -7,6 +7,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning import LightningModule
@@ -358,3 +359,81 @@ def test_old_files_stay_when_saving_fails(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(file.name for file in folder.iterdir()) == [CONFIG_NAME, WEIGHTS_NAME]
     monkeypatch.undo()
     assert Scale.from_pretrained(folder).weight.tolist() == [0.5, 0.5]
+
+
+class Outer:
+    class Inner(Scale):
+        """A class within a class."""
+
+
+class Many(Component):
+    def __init__(self, *sizes: int, width: int = 1) -> None:
+        super().__init__()
+
+
+class Placed(Component):
+    def __init__(self, size: int, /, width: int = 1) -> None:
+        super().__init__()
+
+
+def test_nested_class_round_trips() -> None:
+    again = round_trip(Outer.Inner(3, 0.5))
+    assert type(again) is Outer.Inner
+    assert again.weight.tolist() == [0.5] * 3
+
+
+def test_class_in_a_function_is_refused_when_the_config_is_made() -> None:
+    class Local(Scale):
+        pass
+
+    with pytest.raises(ConfigError, match=r"Local.*Move the class to a module"):
+        Local(2).to_config()
+
+
+@pytest.mark.parametrize(("part", "name"), [(Many(1, 2), "sizes"), (Placed(1), "size")], ids=["args", "positional"])
+def test_arguments_by_position_only_are_refused_when_the_config_is_made(part: Component, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{name}` by position only"):
+        part.to_config()
+
+
+def test_unused_variable_arguments_round_trip() -> None:
+    assert round_trip(Many(width=3)).to_config()["init_args"] == {"width": 3}
+
+
+def test_record_that_does_not_fit_the_constructor_is_refused() -> None:
+    scale = Scale(2)
+    scale._init_args["other"] = 1
+    with pytest.raises(ConfigError, match=r"`Scale`.*other"):
+        scale.to_config()
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (float("nan"), "Opaque.function.*nan"),
+        ([1.0, float("inf")], r"Opaque.function\[1\].*inf"),
+        ({1: "a"}, "key 1"),
+        (Scale, "Opaque.function.*type"),
+        (nn.ReLU, "Opaque.function.*type"),
+    ],
+)
+def test_values_that_json_would_change_are_refused(value: object, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        Opaque(value).to_config()
+
+
+def test_numpy_scalars_become_numbers() -> None:
+    config = Opaque([np.int64(3), np.float32(0.5), np.bool_(True)]).to_config()
+    assert json.loads(json.dumps(config))["init_args"]["function"] == [3, 0.5, True]
+
+
+def test_absent_class_of_a_script_says_to_move_it() -> None:
+    with pytest.raises(ConfigError, match=r"__main__\.Gone.*move it to a module"):
+        import_object("__main__.Gone")
+
+
+def test_what_a_module_lacks_itself_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "needy_module.py").write_text("import absent_package_of_mine")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="absent_package_of_mine"):
+        import_object("needy_module.Outer.Inner")

@@ -155,3 +155,20 @@ def test_arguments_of_lightning_that_change_nothing_are_accepted(tmp_path):
         tmp_path / "x.ckpt", "cpu", strict=True, weights_only=False, hparams_file=None
     )
     assert again.head.queries.equal(task.head.queries)
+
+
+class Picky(OwnClassifier):
+    """A task with an argument that no config can hold."""
+
+    def __init__(self, function: object) -> None:
+        super().__init__(3)
+
+
+def test_argument_that_no_checkpoint_can_hold_stops_the_run_before_training(tmp_path):
+    task = Picky(print)
+    task.training_step = lambda *_: pytest.fail("training began")
+    trainer = Trainer(
+        accelerator="cpu", devices=1, logger=False, default_root_dir=tmp_path, enable_progress_bar=False, max_steps=1
+    )
+    with pytest.raises(ConfigError, match=r"Picky\.function"):
+        trainer.fit(task, torch.utils.data.DataLoader(Samples()))
