@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch.distributed as dist
@@ -25,11 +25,10 @@ class ReportWriter(BasePredictionWriter):
 
     Args:
         path: CSV file to write.
-        write_interval: Kept for Lightning's callback configuration; only ``"epoch"`` is used.
     """
 
-    def __init__(self, path: str | Path, write_interval: Literal["epoch"] = "epoch") -> None:
-        super().__init__(write_interval)
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(write_interval="epoch")
         self.path = Path(path)
 
     def write_on_epoch_end(

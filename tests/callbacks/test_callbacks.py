@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from ct_vlm.callbacks import ReportWriter, RNGState
@@ -47,6 +48,12 @@ def test_report_writer_writes_one_row_a_volume(tmp_path):
     assert table.prediction.tolist() == ['One "quoted".', "Two, with a comma."]
     assert list(table.columns) == ["volume_id", "patient_id", "prediction", "reference"]
     assert [p.name for p in path.parent.iterdir()] == ["reports.csv"]
+
+
+def test_report_writer_writes_at_the_end_and_has_no_other_option(tmp_path):
+    assert ReportWriter(tmp_path / "x.csv").interval.on_epoch
+    with pytest.raises(TypeError, match="write_interval"):
+        ReportWriter(tmp_path / "x.csv", write_interval="batch")
 
 
 def test_report_writer_is_silent_on_other_ranks(tmp_path):
