@@ -51,11 +51,12 @@ class ReportPrompt:
         """Return the prompt with the text spliced in; the visual marker stays.
 
         Args:
-            text: Text of the visual context of one sample.
+            text: Text of the visual context of one sample; a marker inside it is dropped.
 
         Raises:
             ConfigError: If there is text and the template has no ``{text}``.
         """
+        text = text.replace(VISUAL_MARKER, "")
         if not text:
             return _EMPTY_SLOT.sub("", self.template)
         if TEXT_SLOT not in self.template:
@@ -67,7 +68,7 @@ class ReportPrompt:
         """Return the prompt before and after the visual tokens.
 
         Args:
-            text: Text of the visual context of one sample; a marker inside it has no effect.
+            text: Text of the visual context of one sample; a marker inside it is dropped.
         """
         before, marker, after = self.template.partition(VISUAL_MARKER)
         if not marker:

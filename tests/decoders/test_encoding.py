@@ -30,6 +30,13 @@ def test_loss_on_all_leaves_padding_out(tokenizer):
     assert ((batch.labels == -100) == (batch.attention_mask == 0)).all()
 
 
+@pytest.mark.parametrize("prompt", ["<visual>Report:", "Report:", "<visual> <text> Report:"])
+def test_a_marker_inside_a_text_is_dropped(tokenizer, prompt):
+    (spliced,) = splice_text([prompt], ["Age <visual>61."])
+    assert spliced == splice_text([prompt], ["Age 61."])[0]
+    assert encode_batch(tokenizer, [spliced]).visual_position.tolist() == [1]
+
+
 def test_left_padding_keeps_rows_and_moves_the_visual_position(tokenizer):
     right = encode_batch(tokenizer, PROMPTS)
     left = encode_batch(tokenizer, PROMPTS, padding_side="left")

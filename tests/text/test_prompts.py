@@ -33,7 +33,8 @@ def test_split_at_the_visual_tokens(template, text, expected):
 @pytest.mark.parametrize("template", ["{text}<visual> B", "<visual>{text} B"])
 def test_text_cannot_inject_a_marker_or_a_slot(template):
     before, after = ReportPrompt(template).split("x <visual> {text} {0}")
-    assert before + after == "x <visual> {text} {0} B"
+    assert before + after == "x  {text} {0} B"
+    assert ReportPrompt(template).render("x <visual>y").count("<visual>") == 1
 
 
 def test_text_without_a_slot_is_an_error():
