@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -35,23 +36,25 @@ class Command(NamedTuple):
     """Where a command lives and what the overview says of it.
 
     A command's module offers ``add_arguments(parser)`` and ``run(args) -> int``. A ``passthrough``
-    command gets its arguments unparsed, as ``run(argv) -> int``.
+    command gets its arguments unparsed, as ``run(argv) -> int``. A command with ``user_code`` may
+    import modules of the current folder, which a configuration or a checkpoint names.
     """
 
     module: str
     help: str
     passthrough: bool = False
+    user_code: bool = False
 
 
 COMMANDS = {
     "demo": Command("ct_vlm.cli.demo", "train, write reports and score them on phantoms; no download"),
     "phantoms": Command("ct_vlm.cli.phantoms", "write synthetic chest CTs with masks and reports"),
     "preprocess": Command("ct_vlm.cli.preprocess", "fill the cache of preprocessed volumes"),
-    "fit": Command("ct_vlm.cli.trainer", "train a model described by a YAML file", passthrough=True),
-    "validate": Command("ct_vlm.cli.trainer", "run the validation split", passthrough=True),
-    "test": Command("ct_vlm.cli.trainer", "run the test split", passthrough=True),
-    "predict": Command("ct_vlm.cli.trainer", "write reports for a data module", passthrough=True),
-    "generate": Command("ct_vlm.cli.generate", "write the report of one volume from a checkpoint"),
+    "fit": Command("ct_vlm.cli.trainer", "train a model described by a YAML file", passthrough=True, user_code=True),
+    "validate": Command("ct_vlm.cli.trainer", "run the validation split", passthrough=True, user_code=True),
+    "test": Command("ct_vlm.cli.trainer", "run the test split", passthrough=True, user_code=True),
+    "predict": Command("ct_vlm.cli.trainer", "write reports for a data module", passthrough=True, user_code=True),
+    "generate": Command("ct_vlm.cli.generate", "write the report of one volume from a checkpoint", user_code=True),
     "list": Command("ct_vlm.cli.list_parts", "list components, models and presets"),
     "env": Command("ct_vlm.cli.env", "show versions, devices and optional packages"),
 }
@@ -113,6 +116,8 @@ def _dispatch(arguments: list[str]) -> int:
         parser.parse_args(arguments)
         parser.print_help()
         return EXIT_OK
+    if command.user_code:
+        _see_current_folder()
     module = importlib.import_module(command.module)
     if command.passthrough:
         return int(module.run(arguments))
@@ -125,6 +130,14 @@ def _dispatch(arguments: list[str]) -> int:
     )
     module.add_arguments(parser)
     return int(module.run(parser.parse_args(arguments[1:])))
+
+
+def _see_current_folder() -> None:
+    """Let imports find modules of the current folder, last, so that none hides an installed package."""
+    # `python -m` does so by itself, a console script does not
+    folder = os.getcwd()  # noqa: PTH109 (`sys.path` holds strings)
+    if not {"", folder} & set(sys.path):
+        sys.path.append(folder)
 
 
 def _overview() -> argparse.ArgumentParser:

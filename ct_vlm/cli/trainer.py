@@ -36,6 +36,7 @@ def run(argv: Sequence[str]) -> int:
     from lightning.pytorch.callbacks import BasePredictionWriter
     from lightning.pytorch.cli import LightningCLI
 
+    from ct_vlm.callbacks import RNGState
     from ct_vlm.cli.parts import import_parts
 
     class _CLI(LightningCLI):
@@ -48,6 +49,13 @@ def run(argv: Sequence[str]) -> int:
             except argparse.ArgumentError as error:
                 options = self._subcommand_parsers[argv[0]]._option_string_actions
                 raise explain(str(error), _class_names(), [name.lstrip("-") for name in options]) from error
+
+        def instantiate_trainer(self, **kwargs: Any) -> Any:
+            """Keep random-number state in checkpoints, unless a callback of the configuration does."""
+            named = self._get(self.config_init, "trainer", default={}).get("callbacks") or []
+            if not any(isinstance(callback, RNGState) for callback in (named if isinstance(named, list) else [named])):
+                self.trainer_defaults["callbacks"] = RNGState()
+            return super().instantiate_trainer(**kwargs)
 
         def after_predict(self) -> None:
             """Keep the predicted records, unless a callback does."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from ct_vlm.transforms import CTPreset
+    from ct_vlm.transforms import CTPreset, FlipSafeAugmentation
 
 
 class CTRateDataModule(VolumeDataModule):
@@ -71,7 +71,7 @@ class CTRateDataModule(VolumeDataModule):
         exclude_no_chest: bool = True,
         extra_tables: Mapping[str, str | Path] | None = None,
         exclude: Collection[str] = (),
-        augment: Callable[[dict[str, Any], int], dict[str, Any]] | None = None,
+        augment: FlipSafeAugmentation | Callable[[dict[str, Any], int], dict[str, Any]] | None = None,
         cache_dir: str | Path | None = None,
         check_files: bool = True,
         pin_memory: bool | None = None,

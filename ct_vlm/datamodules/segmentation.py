@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from ct_vlm.transforms import CTPreset
+    from ct_vlm.transforms import CTPreset, FlipSafeAugmentation
 
 
 class SegmentationDataModule(VolumeDataModule):
@@ -61,7 +61,7 @@ class SegmentationDataModule(VolumeDataModule):
         seed: int = 0,
         hu_source: str = "auto",
         version: str = "auto",
-        augment: Callable[[dict[str, Any], int], dict[str, Any]] | None = None,
+        augment: FlipSafeAugmentation | Callable[[dict[str, Any], int], dict[str, Any]] | None = None,
         cache_dir: str | Path | None = None,
         predict_split: str = "valid",
         pin_memory: bool | None = None,

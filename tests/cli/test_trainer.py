@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 import torch
@@ -99,6 +100,76 @@ def test_fit_then_validate_test_and_predict_from_the_checkpoint(tmp_path: Path, 
         assert main([command, "-c", file, "--ckpt_path", str(checkpoint)]) == 0
     written = next(tmp_path.rglob("predictions.jsonl")).read_text().splitlines()
     assert [list(json.loads(line)) for line in written] == [["value"], ["value"]]
+
+
+class DrawsNumbers(ToyTask):
+    """A task that draws random numbers, as dropout does."""
+
+    drawn: ClassVar[list[float]] = []
+
+    def training_step(self, batch: Tensor) -> Tensor:
+        self.drawn.append(float(torch.rand(())))
+        return super().training_step(batch)
+
+    def validation_step(self, batch: Tensor) -> None:
+        self.log("val/loss", super().training_step(batch))
+
+
+@pytest.mark.parametrize("named", [[], [{"class_path": "RNGState"}]])
+def test_a_resumed_run_draws_what_an_unbroken_one_does(tmp_path: Path, monkeypatch, named: list) -> None:
+    monkeypatch.chdir(tmp_path)
+    saver = {"class_path": "ModelCheckpoint", "init_args": {"every_n_train_steps": 2, "save_top_k": -1}}
+    file = config(
+        tmp_path, model={"class_path": "DrawsNumbers", "init_args": {"encoder": {"class_path": "ToyEncoder"}}}
+    )
+    arguments = ["fit", "-c", file, "--data.count=5", f"--trainer.callbacks={json.dumps([saver, *named])}"]
+    DrawsNumbers.drawn.clear()
+    assert main(arguments) == 0
+    unbroken = list(DrawsNumbers.drawn)
+    DrawsNumbers.drawn.clear()
+    assert main([*arguments, "--ckpt_path", str(next(tmp_path.rglob("*step=2.ckpt"))), "--seed_everything=7"]) == 0
+    assert len(unbroken) == 5
+    assert DrawsNumbers.drawn == unbroken[2:]
+
+
+def test_classes_beside_the_configuration_are_found(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "parts_of_a_user.py").write_text(
+        "from torch import nn\nfrom ct_vlm.component import Component\n\n\nclass Mine(Component):\n"
+        "    def __init__(self, width: int = 4) -> None:\n"
+        "        super().__init__()\n        self.layer = nn.Linear(width, 1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    # a console script, unlike `python -m`, does not put the current folder there
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in {"", str(tmp_path)}])
+    arguments = ["fit", "-c", config(tmp_path), "--trainer.fast_dev_run=true"]
+    assert main([*arguments, "--model.encoder=parts_of_a_user.Mine"]) == 0
+    assert sys.path[-1] == str(tmp_path)
+    sys.modules.pop("parts_of_a_user")
+
+
+def test_other_commands_leave_the_import_path_alone(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = list(sys.path)
+    assert main(["list", "presets"]) == 0
+    assert sys.path == before
+
+
+def test_an_augmentation_is_named_briefly(tmp_path: Path, monkeypatch) -> None:
+    from ct_vlm.datamodules import CTRateDataModule
+    from ct_vlm.errors import DatasetError
+
+    seen = []
+
+    def setup(self: CTRateDataModule, stage: str) -> None:
+        seen.append(self.augment)
+        raise DatasetError("There is no data here.")
+
+    monkeypatch.setattr(CTRateDataModule, "setup", setup)
+    data = {"class_path": "CTRateDataModule", "init_args": {"root": str(tmp_path), "preset": "phantom"}}
+    arguments = ["fit", "-c", config(tmp_path, data=data), "--data.augment=FlipSafeAugmentation"]
+    assert main([*arguments, "--data.augment.flip_probability=0.25"]) == 1
+    assert seen[0].to_config()["init_args"]["flip_probability"] == 0.25
 
 
 def test_options_override_the_file(tmp_path: Path, monkeypatch) -> None:
