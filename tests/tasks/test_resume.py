@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 from lightning import Callback, Trainer
@@ -17,16 +25,28 @@ from ct_vlm.tasks.base import CHECKPOINT_KEY
 
 
 class Losses(Callback):
-    """Keep every training loss; stop hard after some steps, as a kill would."""
+    """Keep every training loss; stop in the middle of an epoch after some steps."""
 
     def __init__(self, kill_at: int | None = None) -> None:
         self.kill_at = kill_at
         self.values: list[float] = []
 
+    def stop(self) -> None:
+        raise KeyboardInterrupt
+
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.values.append(float(outputs["loss"]))
         if trainer.global_step == self.kill_at:
-            raise KeyboardInterrupt
+            self.stop()
+
+
+class AwaitKill(Losses):
+    """Report the losses so far and wait for the kill, which nothing can catch."""
+
+    def stop(self) -> None:
+        sys.stdout.write(f"{json.dumps(self.values)}\n")
+        sys.stdout.flush()
+        time.sleep(600)
 
 
 def task() -> ReportLightningModule:
@@ -37,8 +57,8 @@ def task() -> ReportLightningModule:
     return ReportLightningModule.from_model(model, OptimizerConfig(lr=1e-3))
 
 
-def fit(phantoms, folder, kill_at=None, resume=None) -> list[float]:
-    losses = Losses(kill_at)
+def fit(phantoms, folder, kill_at=None, resume=None, callback=Losses) -> list[float]:
+    losses = callback(kill_at)
     data = CTRateDataModule(phantoms, batch_size=3, val_fraction=0.0, cache_dir=phantoms / "cache", seed=5)
     trainer = Trainer(
         accelerator="cpu",
@@ -70,6 +90,24 @@ def test_resumed_losses_equal_those_of_an_unbroken_run(whole, phantoms, tmp_path
     assert first == whole[0][: len(first)]
     resumed = fit(phantoms, tmp_path, resume=str(tmp_path / "last.ckpt"))
     assert resumed == whole[0][6:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a POSIX signal")
+def test_run_killed_by_the_system_resumes_with_the_same_losses(whole, phantoms, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from test_resume import AwaitKill, fit;"
+        "fit(Path(sys.argv[1]), Path(sys.argv[2]), kill_at=7, callback=AwaitKill)"
+    )
+    arguments = [sys.executable, "-c", code, str(phantoms), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        line = next((line for line in process.stdout if line.startswith("[")), "[]")
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    # another process has the losses of the unbroken run, to the last bit
+    assert json.loads(line) == whole[0][:7]
+    assert fit(phantoms, tmp_path, resume=str(tmp_path / "last.ckpt")) == whole[0][6:]
 
 
 def test_checkpoint_rebuilds_the_task_alone_and_safely(whole):
