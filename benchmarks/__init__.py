@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat; each module runs as ``python -m benchmarks.<name>``."""
