@@ -49,14 +49,12 @@ class LabelTokens(Connector):
         super().__init__()
         self.head = head
         self.level_dims = getattr(head, "level_dims", None)
-        self.mlp = nn.Sequential(nn.Linear(head.embed_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, embed_dim))
+        self.mlp = nn.Sequential(nn.Linear(head.embed_dim + 1, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, embed_dim))
         self.norm = nn.LayerNorm(embed_dim)
-        # as large as the normalised token: which label, and whether it is there, can be read from the first step
-        self.label_embedding = nn.Parameter(torch.randn(head.num_labels, embed_dim))
-        self.verdict = nn.Parameter(torch.randn(head.num_labels, embed_dim))
+        self.label_embedding = nn.Parameter(torch.randn(head.num_labels, embed_dim) * 0.02)
 
     def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:
         """Return one token a label."""
         logits, tokens = self.head.logits(features)
         confidence = torch.tanh(logits / 2).unsqueeze(-1)  # 2p - 1: bounded, zero at p = 0.5
-        return VisualContext(self.norm(self.mlp(tokens)) + self.label_embedding + confidence * self.verdict)
+        return VisualContext(self.norm(self.mlp(torch.cat([tokens, confidence], dim=-1))) + self.label_embedding)
