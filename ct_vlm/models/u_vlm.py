@@ -50,6 +50,7 @@ class UVLMConfig:
         skip_levels: Finest encoder levels that are not injected.
         layers_per_stage: Decoder layers each level feeds.
         source_level: Level placed in the prompt.
+        grid: Token grid; that of the source level if None.
         projector_dim: Width of the token projectors' MLP.
         pool: Pooling of finer levels.
         label_tokens: Whether the head's label tokens join the prompt (ours).
@@ -74,6 +75,7 @@ class UVLMConfig:
     skip_levels: int
     layers_per_stage: int
     source_level: int
+    grid: tuple[int, int, int] | None
     projector_dim: int
     pool: Literal["avg", "max", "avg_max"]
     label_tokens: bool
@@ -100,6 +102,7 @@ CONFIGS: dict[str, UVLMConfig] = {
         skip_levels=2,  # inferred: 8 layers = (6 stages - 2) x 2
         layers_per_stage=2,  # inferred
         source_level=-1,
+        grid=None,
         projector_dim=1024,
         pool="avg",
         label_tokens=False,
@@ -121,10 +124,11 @@ CONFIGS: dict[str, UVLMConfig] = {
         num_layers=4,
         embed_dim=128,
         num_heads=4,
-        ffn_dim=384,
+        ffn_dim=256,
         skip_levels=2,
         layers_per_stage=2,
         source_level=-1,
+        grid=(2, 2, 2),
         projector_dim=128,
         pool="avg_max",
         label_tokens=True,
@@ -252,6 +256,7 @@ def u_vlm(
             decoder.embed_dim,
             decoder.num_layers,
             source_level=c.source_level,
+            grid=c.grid,
             skip_levels=c.skip_levels,
             layers_per_stage=c.layers_per_stage,
             hidden_dim=c.projector_dim,

@@ -21,8 +21,8 @@ class LabelTokens(Connector):
     """One visual token a label, from a trained classification head.
 
     Grid tokens are averages over large cells, in which a finding of a few voxels drowns. The
-    head's queries have already found it, so its tokens (what was found, and where) and its logits
-    are placed in the prompt beside the grid tokens.
+    head's queries have already found it, so its tokens, its verdict and the place of its evidence
+    are handed to the prompt beside the grid tokens.
 
     Args:
         head: Classification head of stage 2; its parameters are part of this connector.
@@ -49,12 +49,21 @@ class LabelTokens(Connector):
         super().__init__()
         self.head = head
         self.level_dims = getattr(head, "level_dims", None)
-        self.mlp = nn.Sequential(nn.Linear(head.embed_dim + 1, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, embed_dim))
+        self.mlp = nn.Sequential(nn.Linear(head.embed_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, embed_dim))
         self.norm = nn.LayerNorm(embed_dim)
-        self.label_embedding = nn.Parameter(torch.randn(head.num_labels, embed_dim) * 0.02)
+        # as large as the normalised token: which label, and whether it is there, can be read from the first step
+        self.label_embedding = nn.Parameter(torch.randn(head.num_labels, embed_dim))
+        self.verdict = nn.Parameter(torch.randn(head.num_labels, embed_dim))
+        self.place = nn.Linear(6, embed_dim, bias=False) if head.presence is not None else None
+        if self.place is not None:
+            nn.init.normal_(self.place.weight)
 
     def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:
         """Return one token a label."""
         logits, tokens = self.head.logits(features)
         confidence = torch.tanh(logits / 2).unsqueeze(-1)  # 2p - 1: bounded, zero at p = 0.5
-        return VisualContext(self.norm(self.mlp(torch.cat([tokens, confidence], dim=-1))) + self.label_embedding)
+        context = self.norm(self.mlp(tokens)) + self.label_embedding + confidence * self.verdict
+        places = self.head.places(features)
+        if self.place is not None and places is not None:
+            context = context + self.place(places)
+        return VisualContext(context)

@@ -36,8 +36,28 @@ class GridPositionEmbedding(Component):
     def forward(self, grid: tuple[int, int, int]) -> Tensor:
         """Return the embedding of every cell of the grid, D slowest."""
         weight = self.proj.weight
-        axes = [(torch.arange(size, device=weight.device, dtype=torch.float32) + 0.5) / size for size in grid]
-        place = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)  # (N, 3)
+        centres = cell_centres(grid, weight.device)
+        place = (centres + 1) / 2
         scales = torch.pi * 2.0 ** torch.arange(self.num_frequencies, device=weight.device)
         angles = (place[..., None] * scales).flatten(1)
-        return self.proj(torch.cat([2 * place - 1, angles.sin(), angles.cos()], dim=1).to(weight.dtype))
+        return self.proj(torch.cat([centres, angles.sin(), angles.cos()], dim=1).to(weight.dtype))
+
+
+def cell_centres(grid: tuple[int, int, int], device: torch.device | str = "cpu") -> Tensor:
+    """Return the centre of every cell of a grid, from -1 to 1 along D, H and W.
+
+    Args:
+        grid: Size ``(D, H, W)``.
+        device: Where the result goes.
+
+    Shape:
+        - Output: ``(D * H * W, 3)``, D slowest.
+
+    Example:
+        >>> from ct_vlm.modules.position import cell_centres
+        >>> cell_centres((1, 1, 2))
+        tensor([[ 0.0000,  0.0000, -0.5000],
+                [ 0.0000,  0.0000,  0.5000]])
+    """
+    axes = [(2 * torch.arange(size, device=device, dtype=torch.float32) + 1) / size - 1 for size in grid]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ct_vlm.component import Component
 from ct_vlm.errors import ConfigError
-from ct_vlm.modules.position import GridPositionEmbedding
+from ct_vlm.modules.position import GridPositionEmbedding, cell_centres
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +119,22 @@ class QueryClassificationHead(Component):
             strongest = (evidence.softmax(-1) * evidence).sum(-1)  # a smooth maximum over cells
             logits = logits + self.evidence_scale[1] * strongest
         return logits, tokens
+
+    def places(self, features: Features) -> Tensor | None:
+        """Return where the evidence for each label lies: its mean and spread along D, H and W.
+
+        Coordinates run from -1 to 1 over the volume; the result is ``(B, K, 6)``, or None for a
+        head without ``presence``.
+        """
+        evidence = self._evidence(features)
+        if evidence is None:
+            return None
+        grids = [features.grids[level] for level in self.levels]
+        cells = torch.cat([cell_centres(grid, evidence.device) for grid in grids]).to(evidence.dtype)
+        weights = evidence.softmax(-1)
+        mean = weights @ cells
+        variance = (weights @ cells.square() - mean.square()).clamp(min=0)
+        return torch.cat([mean, variance.sqrt()], dim=-1)
 
     def forward(self, features: Features) -> Tensor:
         """Return label logits ``(B, K)``."""

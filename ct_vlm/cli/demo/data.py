@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ct_vlm.phantoms import PhantomManifest
 
 
+SECTIONS = ("findings", "impressions")
+"""Report sections that stage 3 trains on."""
+
+
 def demo_preset(recipe: DemoRecipe) -> CTPreset:
     """Return the preprocessing that the demo's model is trained with and stores."""
     windows = get_preset("phantom").windows
@@ -70,3 +74,11 @@ def report_data(root: Path, recipe: DemoRecipe, processes: int, seed: int) -> CT
     data.setup("fit")
     data.setup("test")
     return data
+
+
+def section_texts(data: CTRateDataModule, section: str) -> dict[str, str]:
+    """Return one section of the training reports by volume."""
+    from ct_vlm.datasets import CTRateDataset
+
+    dataset = CTRateDataset(data.root, "train", preset=data.preset, text=section, missing_text="empty")
+    return {sample.name.volume_id: sample.report or "" for sample in dataset.samples}

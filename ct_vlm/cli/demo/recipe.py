@@ -30,7 +30,8 @@ class DemoRecipe:
         held_out_volumes: Volumes of other patients to score on.
         segmentation: Stage 1.
         classification: Stage 2.
-        report: Stage 3.
+        impression: First part of stage 3: impressions, a few words that all depend on the image.
+        report: Second part of stage 3: findings sections.
         vocab_size: Size of the tokenizer, trained on the training reports.
         max_new_tokens: Longest report written.
     """
@@ -40,6 +41,7 @@ class DemoRecipe:
     held_out_volumes: int
     segmentation: StageRecipe
     classification: StageRecipe
+    impression: StageRecipe
     report: StageRecipe
     vocab_size: int
     max_new_tokens: int
@@ -51,7 +53,8 @@ FULL = DemoRecipe(
     held_out_volumes=300,
     segmentation=StageRecipe(steps=600, batch_size=4, lr=3e-3),
     classification=StageRecipe(steps=500, batch_size=4, lr=2e-3),
-    report=StageRecipe(steps=1500, batch_size=16, lr=2e-3),
+    impression=StageRecipe(steps=400, batch_size=32, lr=4e-3),
+    report=StageRecipe(steps=800, batch_size=16, lr=3e-3),
     vocab_size=1000,
     max_new_tokens=256,
 )
@@ -63,7 +66,8 @@ QUICK = DemoRecipe(
     held_out_volumes=16,
     segmentation=StageRecipe(steps=6, batch_size=4, lr=3e-3),
     classification=StageRecipe(steps=6, batch_size=4, lr=2e-3),
-    report=StageRecipe(steps=20, batch_size=8, lr=2e-3),
+    impression=StageRecipe(steps=10, batch_size=8, lr=4e-3),
+    report=StageRecipe(steps=10, batch_size=8, lr=3e-3),
     vocab_size=600,
     max_new_tokens=48,
 )

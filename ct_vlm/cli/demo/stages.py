@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ct_vlm.cli.demo.data import demo_preset, report_data, segmentation_data
+import torch
+
+from ct_vlm.cli.demo.data import SECTIONS, demo_preset, report_data, section_texts, segmentation_data
 from ct_vlm.cli.demo.training import train_stage
 from ct_vlm.cli.output import say
-from ct_vlm.datamodules import FeatureDataModule, encode_features
+from ct_vlm.datamodules import FeatureDataModule, FeatureDataset, encode_features
 from ct_vlm.decoders import train_bpe_tokenizer
 from ct_vlm.models import transfer, u_vlm, u_vlm_classification, u_vlm_segmentation
 from ct_vlm.tasks import (
@@ -18,10 +20,12 @@ from ct_vlm.tasks import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ct_vlm.cli.demo.recipe import DemoRecipe, StageRecipe
     from ct_vlm.datamodules import CTRateDataModule
+    from ct_vlm.models import VisionLanguageModel
     from ct_vlm.modules import LabelTokens
 
 _USED_LEVELS = (2, 3)
@@ -88,35 +92,73 @@ class DemoRun:
         )
 
     def report(self, previous: ClassificationLightningModule, data: CTRateDataModule) -> ReportLightningModule:
-        """Train stage 3: reports, from the frozen encoder and head of stage 2."""
-        stage = self.recipe.report
+        """Train stage 3 from the frozen encoder and head of stage 2: impressions, then findings.
 
-        def build() -> ReportLightningModule:
-            texts = sorted({sample.report for sample in data.datasets["train"].samples})
-            model = u_vlm("tiny", tokenizer=train_bpe_tokenizer(texts, self.recipe.vocab_size))
-            labels: LabelTokens = model.connectors[1]  # type: ignore[assignment]
-            say(f"  encoder: {transfer(previous.encoder, model.encoder)}")
-            say(f"  head: {transfer(previous.head, labels.head)}")
-            model.preset = demo_preset(self.recipe)
-            return ReportLightningModule.from_model(
-                model,
-                _optimizer(stage),
-                frozen=("encoder", "connectors.1.head"),
-                generation={"max_new_tokens": self.recipe.max_new_tokens},
-            )
-
-        def features() -> FeatureDataModule:
-            train = encode_features(previous.encoder, data, "train", levels=_USED_LEVELS, progress=self.progress)
-            return FeatureDataModule({"train": train}, batch_size=stage.batch_size // self.processes, seed=self.seed)
-
-        return train_stage(
-            build,
-            features,
-            self.out / "stage3_report",
-            steps=stage.steps,
+        An impression is a dozen words that all depend on the image; a findings section is a hundred
+        that mostly do not. Starting with the former teaches the decoder where to look in a
+        fraction of the time (ours; the paper trains on the report at once).
+        """
+        features = self._features(previous, data)
+        impressions = train_stage(
+            lambda: self._report_task(previous, data),
+            lambda: features("impressions", self.recipe.impression),
+            self.out / "stage3_impressions",
+            steps=self.recipe.impression.steps,
             processes=self.processes,
             progress=self.progress,
         )
+        return train_stage(
+            lambda: self._as_task(impressions, self.recipe.report),
+            lambda: features("findings", self.recipe.report),
+            self.out / "stage3_report",
+            steps=self.recipe.report.steps,
+            processes=self.processes,
+            progress=self.progress,
+        )
+
+    def _report_task(self, previous: ClassificationLightningModule, data: CTRateDataModule) -> ReportLightningModule:
+        """Return the untrained report task around the parts of stage 2."""
+        texts = [text for section in SECTIONS for text in section_texts(data, section).values()]
+        model = u_vlm("tiny", tokenizer=train_bpe_tokenizer(sorted(set(texts)), self.recipe.vocab_size))
+        labels: LabelTokens = model.connectors[1]  # type: ignore[assignment]
+        say(f"  encoder: {transfer(previous.encoder, model.encoder)}")
+        say(f"  head: {transfer(previous.head, labels.head)}")
+        model.preset = demo_preset(self.recipe)
+        return self._as_task(model, self.recipe.impression)
+
+    def _as_task(self, model: VisionLanguageModel, stage: StageRecipe) -> ReportLightningModule:
+        task: ReportLightningModule = ReportLightningModule.from_model(
+            model,
+            _optimizer(stage),
+            frozen=("encoder", "connectors.1.head"),
+            generation={"max_new_tokens": self.recipe.max_new_tokens},
+        )
+        return task
+
+    def _features(
+        self, previous: ClassificationLightningModule, data: CTRateDataModule
+    ) -> Callable[[str, StageRecipe], FeatureDataModule]:
+        """Return what makes the cached data of either part; the encoder runs once, when first asked."""
+        encoded: list[FeatureDataset] = []
+
+        def make(section: str, stage: StageRecipe) -> FeatureDataModule:
+            if not encoded:
+                torch.set_num_threads(self.processes)
+                encoded.append(
+                    encode_features(previous.encoder, data, "train", levels=_USED_LEVELS, progress=self.progress)
+                )
+                torch.set_num_threads(1)
+            texts = section_texts(data, section)
+            prompt = {} if section == "findings" else {"prompt": "Write the impression:"}
+            items = [
+                {**item, **prompt, "report": texts[item["volume_id"]]}
+                for item in encoded[0].items
+                if item["volume_id"] in texts
+            ]
+            train = FeatureDataset(encoded[0].levels, encoded[0].grids, items)
+            return FeatureDataModule({"train": train}, batch_size=stage.batch_size // self.processes, seed=self.seed)
+
+        return make
 
 
 def _optimizer(stage: StageRecipe) -> OptimizerConfig:
