@@ -38,7 +38,7 @@ class OptimizerConfig:
     Example:
         >>> from ct_vlm.tasks import OptimizerConfig
         >>> OptimizerConfig(lr=1e-2, schedule="poly").factor(step=50, total=100)
-        0.535...
+        0.561...
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
