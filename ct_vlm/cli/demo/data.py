@@ -64,7 +64,7 @@ def report_data(root: Path, recipe: DemoRecipe, processes: int, seed: int) -> CT
         root,
         demo_preset(recipe),
         batch_size=recipe.classification.batch_size // processes,
-        eval_batch_size=8,
+        eval_batch_size=75,
         val_fraction=0.0,
         text="findings",
         seed=seed,

@@ -25,7 +25,7 @@ class PeakMemory:
         True
     """
 
-    def __init__(self, interval_s: float = 1.0) -> None:
+    def __init__(self, interval_s: float = 2.0) -> None:
         self.peak_mb = 0.0
         self._interval = interval_s
         self._stop = threading.Event()
