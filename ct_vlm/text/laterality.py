@@ -9,7 +9,10 @@ _NAMED = (
     r"(?:ventric|atri(?:um|al|a\b)|heart (?:cavit|chamber)|main coronary|main (?:stem )?artery|coronary|circumflex"
     r"|anterior descending)"
 )
-_SIDE = re.compile(rf"\b(left|right)(?=(?:ward|wards|most|sided)?\b)(?![\s-]+{_NAMED})", re.IGNORECASE)
+# an underscore ends a word here: mask names such as `left_lung` have sides too
+_SIDE = re.compile(
+    rf"(?<![a-z])(left|right)(?=(?:ward|wards|most|sided)?(?![a-z]))(?![\s-]+{_NAMED})", re.IGNORECASE
+)
 
 
 def swap_laterality(text: str) -> str:

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ct_vlm.transforms.augment import FlipSafeAugmentation, swap_sides
+    from ct_vlm.transforms.augment import FlipSafeAugmentation
     from ct_vlm.transforms.hu import check_hu
     from ct_vlm.transforms.load import load_label_map, load_volume
     from ct_vlm.transforms.metadata import ScanMetadata
@@ -26,7 +26,6 @@ _MODULES = {
     "list_presets": "presets",
     "load_label_map": "load",
     "load_volume": "load",
-    "swap_sides": "augment",
 }
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "list_presets",
     "load_label_map",
     "load_volume",
-    "swap_sides",
 ]
 
 

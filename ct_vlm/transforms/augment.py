@@ -8,35 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ct_vlm.errors import ConfigError
+from ct_vlm.text.laterality import swap_laterality
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-_SIDES = {"left": "right", "right": "left"}
-_SIDE_WORD = re.compile(r"(?<![A-Za-z])(left|right)(?![A-Za-z])", re.IGNORECASE)
 # parts that only one lung has: the mirrored finding has no name
 _ONE_SIDED = re.compile(r"lingul|middle lobe|\bRML\b|\bLUL\b|\bLLL\b|\bRUL\b|\bRLL\b", re.IGNORECASE)
-
-
-def swap_sides(text: str) -> str:
-    """Exchange the words *left* and *right*, whole words only, keeping their case.
-
-    Example:
-        >>> from ct_vlm.transforms import swap_sides
-        >>> swap_sides("Right-sided effusion; LEFT lung clear, bright copyright.")
-        'Left-sided effusion; RIGHT lung clear, bright copyright.'
-    """
-
-    def replace(match: re.Match[str]) -> str:
-        word = match.group()
-        other = _SIDES[word.lower()]
-        if word.isupper():
-            return other.upper()
-        return other.capitalize() if word[0].isupper() else other
-
-    return _SIDE_WORD.sub(replace, text)
 
 
 class FlipSafeAugmentation:
@@ -224,10 +204,10 @@ class FlipSafeAugmentation:
         if "region_present" in item:
             item["region_present"] = self._swap_regions(item["region_present"])
         if isinstance(item.get("report"), str):
-            item["report"] = swap_sides(item["report"])
+            item["report"] = swap_laterality(item["report"])
         if isinstance(item.get("region_reports"), dict):
             item["region_reports"] = {
-                swap_sides(name): swap_sides(text) for name, text in item["region_reports"].items()
+                swap_laterality(name): swap_laterality(text) for name, text in item["region_reports"].items()
             }
 
     def _swap_regions(self, values: Tensor) -> Tensor:

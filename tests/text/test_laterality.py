@@ -19,6 +19,11 @@ from ct_vlm.text.laterality import swap_laterality
         ("left atrial dilatation with left effusion", "left atrial dilatation with right effusion"),
         ("left atelectasis", "right atelectasis"),
         ("bilateral", "bilateral"),
+        ("left_lung_lower_lobe", "right_lung_lower_lobe"),
+        ("Left/right", "Right/left"),
+        ("3.5 mm right_left", "3.5 mm left_right"),
+        ("bright copyright cleft leftover", "bright copyright cleft leftover"),
+        ("", ""),
     ],
 )
 def test_swaps(text, expected):

@@ -11,7 +11,7 @@ import torch
 
 from ct_vlm.component import build_from_config
 from ct_vlm.errors import ConfigError
-from ct_vlm.transforms import FlipSafeAugmentation, swap_sides
+from ct_vlm.transforms import FlipSafeAugmentation
 
 
 def item(chest: np.ndarray, **more: Any) -> dict[str, Any]:
@@ -125,22 +125,6 @@ def test_parts_of_one_lung_only_are_not_flipped(report: str) -> None:
     result = FlipSafeAugmentation(probability=0, flip_probability=1)(source, 0)
     assert result["image"].flatten().tolist() == [0, 1, 2, 3]
     assert result["report"] == report
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("left", "right"),
-        ("RIGHT-sided", "LEFT-sided"),
-        ("Left/right", "Right/left"),
-        ("bright copyright cleft leftover", "bright copyright cleft leftover"),
-        ("3.5 mm right_left", "3.5 mm left_right"),
-        ("", ""),
-    ],
-)
-def test_swap_sides(text: str, expected: str) -> None:
-    assert swap_sides(text) == expected
-    assert swap_sides(expected) == text
 
 
 def test_config_round_trip_and_limits() -> None:
