@@ -10,9 +10,7 @@ _NAMED = (
     r"|anterior descending)"
 )
 # an underscore ends a word here: mask names such as `left_lung` have sides too
-_SIDE = re.compile(
-    rf"(?<![a-z])(left|right)(?=(?:ward|wards|most|sided)?(?![a-z]))(?![\s-]+{_NAMED})", re.IGNORECASE
-)
+_SIDE = re.compile(rf"(?<![a-z])(left|right)(?=(?:ward|wards|most|sided)?(?![a-z]))(?![\s-]+{_NAMED})", re.IGNORECASE)
 
 
 def swap_laterality(text: str) -> str:
