@@ -35,12 +35,15 @@ def test_the_named_presets_exist() -> None:
     assert wanted <= set(list_presets())
 
 
-def test_a_component_keeps_its_preset(tmp_path: object) -> None:
-    class Model(Component):
-        def __init__(self, preset: CTPreset) -> None:
-            super().__init__()
-            self.preset = preset
+class Model(Component):
+    """A component with a preset."""
 
+    def __init__(self, preset: CTPreset) -> None:
+        super().__init__()
+        self.preset = preset
+
+
+def test_a_component_keeps_its_preset() -> None:
     config = Model(get_preset("uvlm")).to_config()
     assert build_from_config(json.loads(json.dumps(config["init_args"]["preset"]))) == get_preset("uvlm")
 
