@@ -67,8 +67,6 @@ class FeatureDataset(Dataset[dict[str, Any]]):
 class FeatureDataModule(LightningDataModule):
     """Batches of cached features, with loaders that shard and resume.
 
-    Training batches hold reports of similar length.
-
     Args:
         datasets: ``train``, ``val``, ``test`` or ``predict`` to cached features.
         batch_size: Samples a batch and process in training.
@@ -116,8 +114,6 @@ class FeatureDataModule(LightningDataModule):
             seed=self.seed,
             num_replicas=int(shard["num_replicas"]) if shard else 1,
             rank=int(shard["rank"]) if shard else 0,
-            # without voxels the text decides what a batch costs: padding is most of what can be saved
-            lengths=[len(item.get("report") or "") for item in dataset.items] if train else None,
             collate_fn=_Collate(dataset.grids),
         )
 

@@ -13,7 +13,7 @@ from ct_vlm.datasets.epoch_index import draw_seed
 from ct_vlm.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from torch.utils.data import Sampler
 
@@ -134,7 +134,6 @@ def make_loader(
     rank: int = 0,
     num_workers: int = 0,
     drop_last: bool = False,
-    lengths: Sequence[int] | None = None,
     **kwargs: Any,
 ) -> ResumableDataLoader:
     """Return a resumable loader of one process.
@@ -149,19 +148,9 @@ def make_loader(
         rank: This process.
         num_workers: Reading processes.
         drop_last: Leave an incomplete last batch out (training only).
-        lengths: Length of each sample; training batches then hold samples of similar length.
         **kwargs: Further arguments of ``torch.utils.data.DataLoader``.
     """
-    order = EpochSampler(
-        dataset,
-        shuffle=shuffle,
-        seed=seed,
-        num_replicas=num_replicas,
-        rank=rank,
-        pad=shuffle,
-        lengths=lengths,
-        group_size=batch_size * num_replicas,
-    )
+    order = EpochSampler(dataset, shuffle=shuffle, seed=seed, num_replicas=num_replicas, rank=rank, pad=shuffle)
     batches = EpochBatchSampler(order, batch_size, drop_last=drop_last)
     kwargs.setdefault("collate_fn", collate)
     return ResumableDataLoader(dataset, batch_sampler=batches, num_workers=num_workers, **kwargs)

@@ -12,11 +12,7 @@ from ct_vlm.datasets.epoch_index import EpochIndex
 from ct_vlm.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence, Sized
-
-    from numpy.typing import NDArray
-
-_GROUPS_A_STRETCH = 16
+    from collections.abc import Iterator, Sized
 
 
 class EpochSampler(DistributedSampler[int]):
@@ -32,10 +28,6 @@ class EpochSampler(DistributedSampler[int]):
         rank: This process.
         pad: Repeat the first samples so that all processes get equally many (training); without
             it every sample comes exactly once (evaluation).
-        lengths: Length of each sample; a shuffled order then puts samples of similar length next
-            to each other, so that batches hold little padding.
-        group_size: Samples (of all processes) that stay together when ``lengths`` are given; the
-            batch size times the number of processes.
 
     Example:
         >>> from ct_vlm.datamodules import EpochSampler
@@ -52,12 +44,7 @@ class EpochSampler(DistributedSampler[int]):
         num_replicas: int = 1,
         rank: int = 0,
         pad: bool = True,
-        lengths: Sequence[int] | None = None,
-        group_size: int = 1,
     ) -> None:
-        if lengths is not None and len(lengths) != len(dataset):
-            cause = f"Expected one length a sample, but got {len(lengths)} for {len(dataset)} samples."
-            raise ConfigError(cause, "Measure the same data set.")
         super().__init__(
             dataset,  # type: ignore[arg-type]  # a length is all it needs
             num_replicas=num_replicas,
@@ -66,8 +53,6 @@ class EpochSampler(DistributedSampler[int]):
             seed=seed,
         )
         self.pad = pad
-        self.lengths = None if lengths is None else np.asarray(lengths)
-        self.group_size = group_size
 
     def __iter__(self) -> Iterator[int]:
         """Yield this process's indices, each carrying the epoch."""
@@ -87,23 +72,8 @@ class EpochSampler(DistributedSampler[int]):
         size = self.total
         order = np.arange(size)
         if self.shuffle:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            order = self._grouped(rng.permutation(size), rng)
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(size)
         return [int(order[position % size]) for position in self._positions()]
-
-    def _grouped(self, order: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Sort stretches of a random order by length, then shuffle the groups of each stretch."""
-        if self.lengths is None:
-            return order
-        stretch = _GROUPS_A_STRETCH * self.group_size
-        parts = []
-        for start in range(0, len(order), stretch):
-            piece = order[start : start + stretch]
-            piece = piece[np.argsort(self.lengths[piece], kind="stable")]
-            full = len(piece) // self.group_size * self.group_size
-            groups = piece[:full].reshape(-1, self.group_size)
-            parts += [rng.permutation(groups).reshape(-1), piece[full:]]
-        return np.concatenate(parts)
 
     def _positions(self) -> range:
         """Return this process's places in the global order; those past its end wrap around."""

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ct_vlm.datamodules import ResumableDataLoader, make_loader
-from ct_vlm.errors import CheckpointError, ConfigError
+from ct_vlm.errors import CheckpointError
 
 
 class Numbers(Dataset[dict[str, Any]]):
@@ -127,30 +127,3 @@ def test_evaluation_is_in_order_and_complete() -> None:
 def test_default_batches_are_dicts_of_tensors() -> None:
     batch = next(iter(loader()))
     assert isinstance(batch["index"], torch.Tensor)
-
-
-@pytest.mark.parametrize("world", [1, 2])
-def test_batches_hold_samples_of_similar_length_and_every_sample(world):
-    lengths = [(37 * n) % 101 for n in range(100)]
-    data = [{"n": n} for n in range(100)]
-
-    def batches(**kwargs):
-        loaders = [
-            make_loader(data, batch_size=5, shuffle=True, seed=3, num_replicas=world, rank=r, **kwargs)
-            for r in range(world)
-        ]
-        return [[batch["n"].tolist() for batch in loader] for loader in loaders]
-
-    def padding(shards):
-        rows = [row for shard in shards for row in shard]
-        return sum(max(lengths[n] for n in row) * len(row) - sum(lengths[n] for n in row) for row in rows)
-
-    grouped, plain = batches(lengths=lengths), batches()
-    assert sorted(n for shard in grouped for row in shard for n in row) == list(range(100))
-    assert padding(grouped) < 0.3 * padding(plain)
-    assert grouped == batches(lengths=lengths)
-
-
-def test_lengths_must_fit():
-    with pytest.raises(ConfigError, match="one length a sample"):
-        make_loader([{"n": 0}], batch_size=1, shuffle=True, lengths=[1, 2])
