@@ -98,7 +98,7 @@ def choose(op: str, backends: Sequence[Backend], backend: str, *args: Any, **kwa
     """Return the backend that :func:`dispatch` runs for these arguments; same arguments and errors."""
     source = "`backend`"
     if backend == "auto":
-        asked = _from_environment(op, [item.name for item in backends])
+        asked = override(op, [item.name for item in backends])
         if asked is not None:
             backend, source = asked, f"The environment variable `{VARIABLE}`"
     if backend == "auto":
@@ -151,6 +151,10 @@ def explain(op: str, device: str | torch.device | None = None) -> list[BackendSt
     return found
 
 
+def runs_anywhere(*_args: Any, **_kwargs: Any) -> None:
+    """Say that a backend runs any inputs: the ``why_not`` of references."""
+
+
 def triton_usable(device: str | torch.device) -> str | None:
     """Return why Triton kernels cannot run on tensors of a device, or None if they can.
 
@@ -178,6 +182,29 @@ def triton_usable(device: str | torch.device) -> str | None:
     if capability < OLDEST_CAPABILITY:
         return f"compute capability {capability[0]}.{capability[1]} is older than {OLDEST_CAPABILITY[0]}.0"
     return None
+
+
+def override(op: str, names: Sequence[str]) -> str | None:
+    """Return the backend that ``CT_VLM_OPS`` asks for, or None.
+
+    Args:
+        op: Name of the op.
+        names: Its backends; one name for all ops touches only those that have it.
+
+    Raises:
+        ConfigError: If the variable holds a name that no op has.
+    """
+    asked = None
+    for entry in filter(None, (part.strip() for part in os.environ.get(VARIABLE, "").split(","))):
+        target, has_target, name = entry.rpartition("=")
+        if name not in NAMES:
+            cause = f"The environment variable `{VARIABLE}` holds `{entry}`, and `{name}` is no backend."
+            raise ConfigError(cause, f"Backends are: {', '.join(NAMES)}; write `op=backend` or one name for all ops.")
+        if target == op:
+            return name
+        if not has_target and name in names:
+            asked = name
+    return asked
 
 
 def _interpreter_off() -> str | None:
@@ -208,22 +235,6 @@ def _first_usable(op: str, backends: Sequence[Backend], args: Sequence[Any], kwa
 
 def _on_gpu(values: Iterable[Any]) -> bool:
     return any(getattr(value, "is_cuda", False) for value in values)
-
-
-def _from_environment(op: str, names: Sequence[str]) -> str | None:
-    """Return the backend that ``CT_VLM_OPS`` asks for, or None."""
-    asked = None
-    for entry in filter(None, (part.strip() for part in os.environ.get(VARIABLE, "").split(","))):
-        target, has_target, name = entry.rpartition("=")
-        if name not in NAMES:
-            cause = f"The environment variable `{VARIABLE}` holds `{entry}`, and `{name}` is no backend."
-            raise ConfigError(cause, f"Backends are: {', '.join(NAMES)}; write `op=backend` or one name for all ops.")
-        if target == op:
-            return name
-        # one name for all ops touches only those that have it
-        if not has_target and name in names:
-            asked = name
-    return asked
 
 
 def _default_device() -> str:

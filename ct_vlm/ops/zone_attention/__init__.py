@@ -1,0 +1,23 @@
+"""Zone-constrained cross-attention: the queries of a zone see the slices of that zone only.
+
+:func:`zone_attention` is the attention core over projected keys and values, :func:`zone_attention_block`
+the whole block with its projections, and :class:`ZoneLayout` says where the zones of a packed batch
+of ragged volumes lie.
+"""
+
+from __future__ import annotations
+
+from ct_vlm.ops.zone_attention.absorbed import ZoneBlockWeights
+from ct_vlm.ops.zone_attention.block import block_flops, zone_attention_block
+from ct_vlm.ops.zone_attention.core import BACKENDS, example_inputs, zone_attention
+from ct_vlm.ops.zone_attention.layout import ZoneLayout
+
+__all__ = [
+    "BACKENDS",
+    "ZoneBlockWeights",
+    "ZoneLayout",
+    "block_flops",
+    "example_inputs",
+    "zone_attention",
+    "zone_attention_block",
+]
