@@ -79,3 +79,23 @@ def _varlen_options(function: Callable[..., Any]) -> tuple[bool, dict[str, Any]]
 def uniform_ends(count: int, length: int, device: torch.device) -> Tensor:
     """Return the cumulative bounds of ``count`` sequences of one length; **shape** ``(count + 1,)``, int32."""
     return torch.arange(0, (count + 1) * length, max(length, 1), dtype=torch.int32, device=device)[: count + 1]
+
+
+def uniform_packed(run: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Call :func:`flash_varlen` or :func:`torch_varlen` on a batch whose samples are equally long.
+
+    Args:
+        run: The one to call.
+        query: Queries.
+        key: Keys.
+        value: Values.
+        scale: Factor of the scores.
+
+    Shape:
+        - query: ``(B, T, H, d)``; key, value: ``(B, M, H, d)``.
+        - Output: ``(B, T, H, d)``.
+    """
+    batch, max_q, max_k = query.shape[0], query.shape[1], key.shape[1]
+    ends_q, ends_k = (uniform_ends(batch, length, query.device) for length in (max_q, max_k))
+    packed = (tensor.flatten(0, 1) for tensor in (query, key, value))
+    return run(*packed, ends_q, ends_k, max_q, max_k, scale).view(query.shape)

@@ -38,8 +38,10 @@ def _store(base, rows, stride, valid, values, HEAD: tl.constexpr, BLOCK_D: tl.co
 
 
 @triton.jit
-def _dot(left, right):
+def _dot(left, right, WIDEN: tl.constexpr):
     """Multiply tiles and sum in fp32; fp32 inputs are not rounded to TF32."""
+    if WIDEN:
+        left, right = left.to(tl.float32), right.to(tl.float32)
     return tl.dot(left, right, input_precision="ieee")
 
 
@@ -66,6 +68,7 @@ def ragged_fwd_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     """Attend with one block of queries of one segment and head; grid (N, H, query blocks)."""
     segment, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
@@ -80,13 +83,13 @@ def ragged_fwd_kernel(
         keys = first + tl.arange(0, BLOCK_N)
         inside = keys < length
         key = _load(k + head * stride_kh, start + keys, stride_k, inside, HEAD, BLOCK_D)
-        scores = _dot(query, tl.trans(key)) * (scale * LOG2_E)
+        scores = _dot(query, tl.trans(key), WIDEN) * (scale * LOG2_E)
         scores = tl.where(inside[None, :], scores, float("-inf"))
         higher = tl.maximum(top, tl.max(scores, 1))
         weights = tl.exp2(scores - higher[:, None])
         shrink = tl.exp2(top - higher)
         value = _load(v + head * stride_vh, start + keys, stride_v, inside, HEAD, BLOCK_D)
-        pooled = pooled * shrink[:, None] + _dot(weights.to(value.dtype), value)
+        pooled = pooled * shrink[:, None] + _dot(weights.to(value.dtype), value, WIDEN)
         total = total * shrink + tl.sum(weights, 1)
         top = higher
     # a segment without keys gives zeros; its sum is never read
@@ -121,6 +124,7 @@ def ragged_bwd_q_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     """Find the gradient of one block of queries, and the row sums that the keys' kernel reads."""
     segment, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
@@ -139,11 +143,11 @@ def ragged_bwd_q_kernel(
         inside = keys < length
         key = _load(k + head * stride_kh, start + keys, stride_k, inside, HEAD, BLOCK_D)
         value = _load(v + head * stride_vh, start + keys, stride_v, inside, HEAD, BLOCK_D)
-        weights = tl.exp2(_dot(query, tl.trans(key)) * (scale * LOG2_E) - shift[:, None])
-        grad_scores = weights * (_dot(grad_out, tl.trans(value)) - sums[:, None])
+        weights = tl.exp2(_dot(query, tl.trans(key), WIDEN) * (scale * LOG2_E) - shift[:, None])
         # the weight of a key that does not exist may overflow: it must not meet that key's zeros
-        grad_scores = tl.where(inside[None, :], grad_scores, 0.0)
-        found += _dot(grad_scores.to(key.dtype), key)
+        weights = tl.where(inside[None, :], weights, 0.0)
+        grad_scores = weights * (_dot(grad_out, tl.trans(value), WIDEN) - sums[:, None])
+        found += _dot(grad_scores.to(key.dtype), key, WIDEN)
     _store(grad_q + head * HEAD, rows, stride_o, valid, found * scale, HEAD, BLOCK_D)
 
 
@@ -173,6 +177,7 @@ def ragged_bwd_kv_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     """Find the gradients of one block of keys and values; grid (N, H, key blocks)."""
     segment, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
@@ -183,7 +188,9 @@ def ragged_bwd_kv_kernel(
     value = _load(v + head * stride_vh, places, stride_v, inside, HEAD, BLOCK_D)
     found_k = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     found_v = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    for first in range(0, num_queries, BLOCK_M):
+    # a block behind the last key has nothing to find
+    stop = tl.where(tl.program_id(2) * BLOCK_N < length, num_queries, 0)
+    for first in range(0, stop, BLOCK_M):
         queries = first + tl.arange(0, BLOCK_M)
         valid, rows = queries < num_queries, segment * num_queries + queries
         query = _load(q + head * stride_qh, rows, stride_q, valid, HEAD, BLOCK_D)
@@ -191,10 +198,11 @@ def ragged_bwd_kv_kernel(
         # a query that does not exist has no weight: exp2(-inf)
         shift = tl.load(lse + head * total_queries + rows, mask=valid, other=float("inf"))
         sums = tl.load(delta + head * total_queries + rows, mask=valid, other=0.0)
-        weights = tl.exp2(_dot(key, tl.trans(query)) * (scale * LOG2_E) - shift[None, :])
-        found_v += _dot(weights.to(grad_out.dtype), grad_out)
-        grad_scores = weights * (_dot(value, tl.trans(grad_out)) - sums[None, :])
-        found_k += _dot(grad_scores.to(query.dtype), query)
+        weights = tl.exp2(_dot(key, tl.trans(query), WIDEN) * (scale * LOG2_E) - shift[None, :])
+        weights = tl.where(inside[:, None], weights, 0.0)
+        found_v += _dot(weights.to(grad_out.dtype), grad_out, WIDEN)
+        grad_scores = weights * (_dot(value, tl.trans(grad_out), WIDEN) - sums[None, :])
+        found_k += _dot(grad_scores.to(query.dtype), query, WIDEN)
     _store(grad_k + head * HEAD, places, stride_o, inside, found_k * scale, HEAD, BLOCK_D)
     _store(grad_v + head * HEAD, places, stride_o, inside, found_v, HEAD, BLOCK_D)
 
@@ -247,7 +255,7 @@ class _RaggedAttention(torch.autograd.Function):
         query, key, value = _by_rows(query.flatten(0, 1)), _by_rows(key), _by_rows(value)
         out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         lse = torch.empty(query.shape[1], query.shape[0], dtype=torch.float32, device=query.device)
-        ctx.sizes = _Sizes(shape, longest)
+        ctx.sizes = _Sizes(query, shape, longest)
         ctx.scale, ctx.covers_keys = scale, covers_keys
         if out.numel():
             rest = (lse, starts, lengths, scale, *_strides(shape, query, key, value))
@@ -277,14 +285,16 @@ class _RaggedAttention(torch.autograd.Function):
 class _Sizes:
     """Tile sizes and grids of a problem; inferred, not tuned on a GPU."""
 
-    def __init__(self, shape: torch.Size, longest: int) -> None:
+    def __init__(self, query: Tensor, shape: torch.Size, longest: int) -> None:
         segments, num_queries, heads, dim = shape
         block_d = max(SMALLEST_TILE, triton.next_power_of_2(dim))
         # wide heads get narrow tiles, so that three of them fit into shared memory
         most = 64 if block_d <= 64 else 32
         block_m = min(most, max(SMALLEST_TILE, triton.next_power_of_2(num_queries)))
         block_n = min(most, max(SMALLEST_TILE, triton.next_power_of_2(longest)))
-        self.tiles = {"HEAD": dim, "BLOCK_D": block_d, "BLOCK_M": block_m, "BLOCK_N": block_n}
+        # Triton's interpreter, which runs on the CPU, multiplies the bits of bf16 numbers as if they were integers
+        widen = query.device.type == "cpu" and query.dtype == torch.bfloat16
+        self.tiles = {"HEAD": dim, "BLOCK_D": block_d, "BLOCK_M": block_m, "BLOCK_N": block_n, "WIDEN": widen}
         self.grid_q = (segments, heads, triton.cdiv(num_queries, block_m))
         self.grid_k = (segments, heads, triton.cdiv(longest, block_n))
 
