@@ -49,7 +49,7 @@ def index_coverage(labels: Tensor, grid: tuple[int, int, int], num_regions: int)
         raise ShapeError(cause, "Pass the (D, H, W) of the feature map.")
     batch = labels.shape[0]
     windows = [_Windows(size, cells, labels.device) for size, cells in zip(labels.shape[1:], grid, strict=True)]
-    found = []
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
     for layer in range(batch * grid[0]):
         sample, d = divmod(layer, grid[0])
         slab = labels[sample, windows[0].first[d] : windows[0].last[d]]

@@ -5,7 +5,6 @@ order, so results are the same in every run. The backward pass gathers, cell by 
 """
 
 # kernel arguments are Triton's: pointers and compile-time constants, which have no Python types
-# ruff: noqa: ANN001, ANN202, N803
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ def index_pyramid(labels: Tensor, num_regions: int, strides: Sequence[Size]) -> 
     check_labels(labels, num_regions)
     batch, *size = labels.shape
     grid = (size[0], size[1], size[2])
-    totals = tuple(accumulate((tuple(s) for s in strides), _multiply, initial=(1, 1, 1)))
-    order = block_order(grid, tuple(totals)).to(labels.device)
+    totals = tuple(accumulate(strides, _multiply, initial=(1, 1, 1)))
+    order = block_order(grid, totals).to(labels.device)
     positions, counts = sort_labels(labels.reshape(batch, -1)[:, order], num_regions)
     cells_per_sample = len(order)
     sample = positions.div(cells_per_sample, rounding_mode="floor")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from ct_vlm.ops.mask_pool.memory import empty_large
+from ct_vlm.ops.memory import empty_large
 
 if TYPE_CHECKING:
     from torch import Tensor

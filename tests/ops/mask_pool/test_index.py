@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from ct_vlm.errors import ShapeError
 from ct_vlm.ops.mask_pool import index_coverage, index_labels, index_masks, index_pyramid, mask_pool
 from ct_vlm.ops.mask_pool.index import index_dtype
-from ct_vlm.ops.mask_pool.memory import SMALLEST, empty_large
 from ct_vlm.ops.mask_pool.pyramid import block_order
+from ct_vlm.ops.memory import SMALLEST, empty_large
 
 
 def _labels(*shape: int, regions: int = 5) -> torch.Tensor:

@@ -21,7 +21,8 @@ def empty_large(rows: int, columns: int, dtype: torch.dtype, device: torch.devic
 
     A gradient as large as a feature map is written once. On fresh 4 KiB pages most of that time
     is page faults; 2 MiB pages, asked for by ``madvise``, take about a quarter of it. The tensor owns
-    the mapping and frees it.
+    the mapping and frees it. The first call of a process may take long where the kernel has to
+    bring free memory together; the next ones reuse those pages.
 
     Args:
         rows: Size of the first axis.
@@ -31,7 +32,7 @@ def empty_large(rows: int, columns: int, dtype: torch.dtype, device: torch.devic
 
     Example:
         >>> import torch
-        >>> from ct_vlm.ops.mask_pool.memory import empty_large
+        >>> from ct_vlm.ops.memory import empty_large
         >>> empty_large(2, 3, torch.float32, torch.device("cpu")).shape
         torch.Size([2, 3])
     """
