@@ -78,7 +78,7 @@ def _varlen_options(function: Callable[..., Any]) -> tuple[bool, dict[str, Any]]
 
 def uniform_ends(count: int, length: int, device: torch.device) -> Tensor:
     """Return the cumulative bounds of ``count`` sequences of one length; **shape** ``(count + 1,)``, int32."""
-    return torch.arange(0, (count + 1) * length, max(length, 1), dtype=torch.int32, device=device)[: count + 1]
+    return torch.arange(count + 1, dtype=torch.int32, device=device) * length
 
 
 def uniform_packed(run: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:

@@ -61,7 +61,7 @@ def project_queries(queries: Tensor, weights: ZoneBlockWeights, scale: float) ->
     """
     projected = torch.mm(weights.query, queries.t())
     if weights.query_bias is not None:
-        projected = projected + weights.query_bias.unsqueeze(1)
+        projected = projected + weights.query_bias.to(projected.dtype).unsqueeze(1)
     return projected * scale
 
 
@@ -103,14 +103,14 @@ def project_values(pooled: Tensor, weights: ZoneBlockWeights, layout: ZoneLayout
     values = torch.bmm(weights.value.unflatten(0, (num_heads, -1)), rows.permute(1, 2, 0)).flatten(0, 1)
     if weights.value_bias is not None:
         filled = layout.filled(pooled.device, pooled.shape[1] // num_heads)
-        values = values + weights.value_bias.unsqueeze(1) * filled.to(values.dtype)
+        values = values + weights.value_bias.to(values.dtype).unsqueeze(1) * filled.to(values.dtype)
     return values
 
 
 def project_out(values: Tensor, weights: ZoneBlockWeights) -> Tensor:
     """Apply the output projection; **shape** ``(H * d, N * Q)`` to ``(N * Q, F)``."""
     out = torch.mm(weights.out, values).t()
-    return out.contiguous() if weights.out_bias is None else out + weights.out_bias
+    return out.contiguous() if weights.out_bias is None else out + weights.out_bias.to(out.dtype)
 
 
 def absorbed_padded(

@@ -110,7 +110,7 @@ def block_flops(
         >>> weights = ZoneBlockWeights(*(torch.empty(1024, 1024, device="meta") for _ in range(4)))
         >>> found = block_flops(ZoneLayout.even([240, 600], 8), weights, num_queries=4, num_heads=16)
         >>> round(found["projected"] / found["absorbed"], 1)
-        6.1
+        6.0
     """
     width, dim = weights.query.shape
     channels, total = weights.key.shape[1], layout.total
