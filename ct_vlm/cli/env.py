@@ -1,6 +1,6 @@
-"""Show versions, devices and optional packages; paste it into a bug report.
+"""Show versions, devices, optional packages and ops; paste it into a bug report.
 
-An optional package that is absent is listed with what it is for.
+An optional package that is absent is listed with what it is for, a backend of an op that is off with the reason.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ REQUIRED = (
 )
 OPTIONAL = {
     "flash_attn": ("flash-attn", "fused attention on CUDA; without it PyTorch's own attention runs (extra `flash`)"),
+    "flash_attn.cute": ("flash-attn-4", "the same for newer CUDA devices, needs no compiler (extra `flash4`)"),
     "triton": ("triton", "fused kernels on CUDA; comes with CUDA builds of torch"),
     "pycocoevalcap": ("pycocoevalcap", "the reference BLEU our own is tested against (extra `metrics`)"),
     "tensorboard": ("tensorboard", "TensorBoard logs; without it Lightning logs to CSV"),
@@ -57,17 +58,24 @@ def run(args: argparse.Namespace) -> int:
         say_json(found)
         return 0
     for title, values in found.items():
-        say_table(title, ("name", "value"), [(name, str(value)) for name, value in values.items()])
-        say("")
+        if title != "ops":
+            say_table(title, ("name", "value"), [(name, str(value)) for name, value in values.items()])
+            say("")
+    rows = [
+        (op, name, "chosen" if entry["chosen"] else "available" if entry["available"] else "off", entry["reason"])
+        for op, backends in found["ops"].items()
+        for name, entry in backends.items()
+    ]
+    say_table("ops", ("op", "backend", "state", "reason"), rows)
     return 0
 
 
 def collect() -> dict[str, dict[str, Any]]:
-    """Return system, devices, required and optional packages.
+    """Return system, devices, required and optional packages, and the backends of every op.
 
     Example:
         >>> sorted(collect())
-        ['devices', 'optional packages', 'packages', 'system']
+        ['devices', 'ops', 'optional packages', 'packages', 'system']
     """
     from ct_vlm import __version__
 
@@ -81,6 +89,7 @@ def collect() -> dict[str, dict[str, Any]]:
         "devices": _devices(),
         "packages": {name: version(name) or "MISSING: reinstall ct_vlm" for name in REQUIRED},
         "optional packages": {name: _optional(name) for name in OPTIONAL},
+        "ops": _ops(),
     }
 
 
@@ -105,8 +114,25 @@ def _devices() -> dict[str, Any]:
     }
 
 
+def _ops() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return which backends of every op run here, for a small typical call on the best device."""
+    from ct_vlm.ops import list_ops
+    from ct_vlm.ops.dispatch import explain
+
+    return {
+        op: {
+            status.name: {"available": status.available, "chosen": status.chosen, "reason": status.reason}
+            for status in explain(op)
+        }
+        for op in list_ops()
+    }
+
+
 def _optional(name: str) -> str:
     distribution, purpose = OPTIONAL[name]
-    if importlib.util.find_spec(name) is None:
-        return f"absent: {purpose}"
-    return version(distribution) or "present, version unknown"
+    found = version(distribution)
+    if found is not None:
+        return found
+    # two distributions share the name `flash_attn`: a module within it tells nothing of the one asked for
+    present = "." not in name and importlib.util.find_spec(name) is not None
+    return "present, version unknown" if present else f"absent: {purpose}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ct_vlm.cli import env, main
+from ct_vlm.ops import list_ops
 
 if TYPE_CHECKING:
     import pytest
@@ -29,6 +30,26 @@ def test_tables_hold_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["env"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in (*env.REQUIRED, *env.OPTIONAL))
+    assert all(name in text for name in list_ops())
+
+
+def test_every_op_has_one_chosen_backend_and_reasons_for_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "--json"]) == 0
+    ops = json.loads(capsys.readouterr().out)["ops"]
+    assert list(ops) == list_ops()
+    for backends in ops.values():
+        assert [entry["chosen"] for entry in backends.values()].count(True) == 1
+        assert all(entry["chosen"] or entry["reason"] for entry in backends.values())
+
+
+def test_an_override_that_cannot_run_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CT_VLM_OPS", "zone_attention=torch")
+    assert main(["env", "--json"]) == 0
+    backends = json.loads(capsys.readouterr().out)["ops"]["zone_attention"]
+    assert not any(entry["chosen"] for entry in backends.values())
+    assert "`CT_VLM_OPS` asks for `torch`" in backends["naive"]["reason"]
 
 
 def test_absent_packages_say_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
