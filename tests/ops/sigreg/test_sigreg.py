@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from pathlib import Path
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -14,6 +14,9 @@ import torch
 from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.ops.sigreg import epps_pulley, random_directions, sigreg, sum_over_ranks
 from ct_vlm.ops.sigreg import torch_path as torch_path_module
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 QUANTILES = torch.tensor([NormalDist().inv_cdf((i + 0.5) / 8) for i in range(8)], dtype=torch.float64)
 # samples of 8; the statistic on [0, 3] with 17 knots, on [-5, 5] with 17 nodes, and of the whole line
