@@ -1,0 +1,169 @@
+"""The zone attention block at Ker-VLJEPA-3B's sizes, beside what else computes it.
+
+Every provider starts from the same slices: packed for this library, padded to the longest volume for
+those that need a rectangle. Weights are the same numbers, in the form each provider takes them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from ct_vlm.ops.zone_attention import ZoneBlockWeights, ZoneLayout, block_flops, zone_attention_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+def _case(name: str, lengths: tuple[int, ...], zones: int, queries: int) -> dict[str, Any]:
+    return {"name": name, "lengths": lengths, "zones": zones, "queries": queries, "heads": 16, "dim": 1024}
+
+
+CASES: list[dict[str, Any]] = [
+    _case("b2_240_600_z8", (240, 600), 8, 4),
+    _case("b2_240_240_z8", (240, 240), 8, 4),
+    _case("b2_600_600_z8", (600, 600), 8, 4),
+    _case("b2_240_600_z4", (240, 600), 4, 8),
+    _case("b2_240_600_z32", (240, 600), 32, 1),
+    _case("b2_240_600_z8_q128", (240, 600), 8, 16),
+    _case("b2_240_600_z8_q512", (240, 600), 8, 64),
+]
+REFERENCE = "naive"
+BASELINE = "nn.MultiheadAttention + mask"
+WEIGHTS = ("query", "key", "value", "out", "query_bias", "key_bias", "value_bias", "out_bias")
+GRADIENTS: tuple[str, ...] = ("queries", "slices", "padded", "in_proj_weight", "in_proj_bias", *WEIGHTS)
+"""Leaves of all providers; each reads its own form of slices and weights and leaves the others alone."""
+
+
+def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Return queries, slices, weights, mask and the zone layout; the same numbers in every dtype."""
+    generator = torch.Generator().manual_seed(0)
+    dim, lengths, layout = case["dim"], case["lengths"], ZoneLayout.even(case["lengths"], case["zones"])
+
+    def randn(*shape: int, scale: float = 1.0) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64) * scale
+
+    found = {"queries": randn(case["zones"], case["queries"], dim), "slices": randn(layout.total, dim)}
+    found |= {name: randn(dim, dim, scale=dim**-0.5) for name in WEIGHTS[:4]}
+    found |= {name: randn(dim, scale=0.1) for name in WEIGHTS[4:]}
+    found["padded"] = torch.nn.utils.rnn.pad_sequence(list(found["slices"].split(lengths)), batch_first=True)
+    found["in_proj_weight"] = torch.cat([found[name] for name in WEIGHTS[:3]])
+    found["in_proj_bias"] = torch.cat([found[name] for name in WEIGHTS[4:7]])
+    inputs: dict[str, Any] = {name: tensor.to(device, dtype) for name, tensor in found.items()}
+    inputs["inside"] = _inside(case).to(device)
+    return inputs | {"layout": layout, "heads": case["heads"]}
+
+
+def _inside(case: dict[str, Any]) -> Tensor:
+    """Return which padded slices a query sees; **shape** ``(B, Z * Q, longest)``, bool."""
+    lengths = torch.tensor(case["lengths"]).unsqueeze(1)
+    places = torch.arange(int(lengths.max()))
+    zone = torch.where(places < lengths, places * case["zones"] // lengths, -1)
+    query_zone = torch.arange(case["zones"]).repeat_interleave(case["queries"])
+    return zone.unsqueeze(1) == query_zone.unsqueeze(1)
+
+
+def _weights(inputs: dict[str, Any]) -> ZoneBlockWeights:
+    return ZoneBlockWeights(*(inputs[name] for name in WEIGHTS))
+
+
+def _block(inputs: dict[str, Any], **options: str) -> Tensor:
+    return zone_attention_block(
+        inputs["queries"], inputs["slices"], inputs["layout"], _weights(inputs), num_heads=inputs["heads"], **options
+    )
+
+
+def _multihead(inputs: dict[str, Any]) -> Tensor:
+    """Call what ``nn.MultiheadAttention.forward`` calls, without returning weights."""
+    heads, inside = inputs["heads"], inputs["inside"]
+    queries = inputs["queries"].flatten(0, 1).unsqueeze(1).expand(-1, len(inside), -1)
+    slices = inputs["padded"].transpose(0, 1)
+    out, _ = F.multi_head_attention_forward(
+        queries,
+        slices,
+        slices,
+        queries.shape[-1],
+        heads,
+        inputs["in_proj_weight"],
+        inputs["in_proj_bias"],
+        None,
+        None,
+        False,
+        0.0,
+        inputs["out"],
+        inputs["out_bias"],
+        need_weights=False,
+        attn_mask=~inside.repeat_interleave(heads, 0),
+    )
+    return _by_zone(out.transpose(0, 1), inputs)
+
+
+def _by_zone(out: Tensor, inputs: dict[str, Any]) -> Tensor:
+    return out.unflatten(1, inputs["queries"].shape[:2])
+
+
+def _projected(inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Project queries once, keys and values in one product; **shape** ``(B, H, rows, d)``."""
+    dim, heads = inputs["queries"].shape[-1], (inputs["heads"], -1)
+    weight, bias = inputs["in_proj_weight"], inputs["in_proj_bias"]
+    query = F.linear(inputs["queries"].flatten(0, 1), weight[:dim], bias[:dim]).unflatten(-1, heads).transpose(0, 1)
+    both = F.linear(inputs["padded"], weight[dim:], bias[dim:]).unflatten(-1, (2, *heads))
+    key, value = both.permute(2, 0, 3, 1, 4)
+    return query.expand(len(key), -1, -1, -1), key, value
+
+
+def _sdpa(inputs: dict[str, Any]) -> Tensor:
+    query, key, value = _projected(inputs)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=inputs["inside"].unsqueeze(1))
+    return _by_zone(F.linear(out.transpose(1, 2).flatten(2), inputs["out"], inputs["out_bias"]), inputs)
+
+
+def _flex(inputs: dict[str, Any]) -> Tensor:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    query, key, value = _projected(inputs)
+    inside = inputs["inside"]
+
+    def visible(batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:  # noqa: ARG001
+        return inside[batch, row, column]
+
+    if "block_mask" not in inputs:
+        inputs["block_mask"] = create_block_mask(visible, len(key), None, *inside.shape[1:], device=str(key.device))
+    out = _compiled_flex()(query, key, value, block_mask=inputs["block_mask"])
+    return _by_zone(F.linear(out.transpose(1, 2).flatten(2), inputs["out"], inputs["out_bias"]), inputs)
+
+
+def _compiled_flex() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    if "flex" not in _COMPILED:
+        _COMPILED["flex"] = torch.compile(flex_attention)
+    return _COMPILED["flex"]
+
+
+_COMPILED: dict[str, Callable[..., Tensor]] = {}
+
+PROVIDERS: dict[str, Callable[[dict[str, Any]], Tensor]] = {
+    "naive": lambda inputs: _block(inputs, form="projected", backend="naive"),
+    BASELINE: _multihead,
+    "SDPA + mask": _sdpa,
+    "ct_vlm projected": lambda inputs: _block(inputs, form="projected"),
+    "ct_vlm": _block,
+}
+if torch.cuda.is_available():
+    # on CPUs it has no backward, and its first call compiles for more than a minute
+    PROVIDERS["FlexAttention"] = _flex
+
+
+def floor(case: dict[str, Any], dtype: torch.dtype) -> dict[str, int]:
+    """Return the least operations of a forward pass over both forms, and the bytes that must be read and written."""
+    layout = ZoneLayout.even(case["lengths"], case["zones"])
+    dim, tokens = case["dim"], case["zones"] * case["queries"]
+    weights = ZoneBlockWeights(*(torch.empty(dim, dim, device="meta") for _ in range(4)))
+    flops = min(block_flops(layout, weights, case["queries"], case["heads"]).values())
+    elements = 4 * dim * dim + 4 * dim + (layout.total + tokens + len(case["lengths"]) * tokens) * dim
+    return {"flops": flops, "bytes": elements * dtype.itemsize}
