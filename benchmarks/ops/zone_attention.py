@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from ct_vlm.ops.zone_attention import ZoneBlockWeights, ZoneLayout, block_flops, zone_attention_block
+from ct_vlm.ops.zone_attention import ZoneBlockWeights, ZoneLayout, block_flops, fold_queries, zone_attention_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,8 @@ def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.d
     found["in_proj_bias"] = torch.cat([found[name] for name in WEIGHTS[4:7]])
     inputs: dict[str, Any] = {name: tensor.to(device, dtype) for name, tensor in found.items()}
     inputs["inside"] = _inside(case).to(device)
-    return inputs | {"layout": layout, "heads": case["heads"]}
+    folded = fold_queries(inputs["queries"], _weights(inputs), num_heads=case["heads"])
+    return inputs | {"layout": layout, "heads": case["heads"], "folded": folded}
 
 
 def _inside(case: dict[str, Any]) -> Tensor:
@@ -77,11 +78,21 @@ def _block(inputs: dict[str, Any], **options: str) -> Tensor:
     )
 
 
+def _folded(inputs: dict[str, Any]) -> Tensor:
+    """Run the block as inference can: queries and key projection are constants there."""
+    options = {"layout": inputs["layout"], "weights": _weights(inputs), "num_heads": inputs["heads"]}
+    return zone_attention_block(inputs["folded"], inputs["slices"], **options)
+
+
 def _multihead(inputs: dict[str, Any]) -> Tensor:
-    """Call what ``nn.MultiheadAttention.forward`` calls, without returning weights."""
+    """Call what ``nn.MultiheadAttention.forward`` calls, without returning weights.
+
+    Rows are laid out for it first: without gradients, PyTorch projects rows that are a transposed view
+    one by one, several times slower, which its module does not suffer as its weights are parameters.
+    """
     heads, inside = inputs["heads"], inputs["inside"]
-    queries = inputs["queries"].flatten(0, 1).unsqueeze(1).expand(-1, len(inside), -1)
-    slices = inputs["padded"].transpose(0, 1)
+    queries = inputs["queries"].flatten(0, 1).unsqueeze(1).repeat(1, len(inside), 1)
+    slices = inputs["padded"].transpose(0, 1).contiguous()
     out, _ = F.multi_head_attention_forward(
         queries,
         slices,
@@ -153,6 +164,7 @@ PROVIDERS: dict[str, Callable[[dict[str, Any]], Tensor]] = {
     "SDPA + mask": _sdpa,
     "ct_vlm projected": lambda inputs: _block(inputs, form="projected"),
     "ct_vlm": _block,
+    "ct_vlm, queries folded before": _folded,
 }
 if torch.cuda.is_available():
     # on CPUs it has no backward, and its first call compiles for more than a minute

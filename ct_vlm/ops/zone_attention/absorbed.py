@@ -50,6 +50,52 @@ class ZoneBlockWeights(NamedTuple):
     out_bias: Tensor | None = None
 
 
+class FoldedQueries(NamedTuple):
+    """Queries with the key projection folded in; make them with :func:`fold_queries`.
+
+    Args:
+        rows: What is multiplied with slices, already scaled.
+        num_heads: Attention heads.
+
+    Shape:
+        - rows: ``(1 or B, Z, Q * H, C)``.
+    """
+
+    rows: Tensor
+    num_heads: int
+
+
+def fold_queries(
+    queries: Tensor, weights: ZoneBlockWeights, *, num_heads: int, scale: float | None = None
+) -> FoldedQueries:
+    """Project queries and fold the key projection into them, once for as long as weights do not change.
+
+    At inference the queries of a model are constants: ``zone_attention_block`` takes the result in
+    place of the queries and skips what was done here.
+
+    Args:
+        queries: Latent queries, the same for all volumes or given a volume.
+        weights: The projections.
+        num_heads: Attention heads.
+        scale: Factor of the scores; default one over the root of the head's width.
+
+    Shape:
+        - queries: ``(Z, Q, E)`` or ``(B, Z, Q, E)``.
+
+    Example:
+        >>> import torch
+        >>> from ct_vlm.ops.zone_attention import ZoneBlockWeights, fold_queries
+        >>> weights = ZoneBlockWeights(*(torch.randn(8, 8) for _ in range(4)))
+        >>> fold_queries(torch.randn(3, 2, 8), weights, num_heads=2).rows.shape
+        torch.Size([1, 3, 4, 8])
+    """
+    if scale is None:
+        scale = float(weights.query.shape[0] // num_heads) ** -0.5
+    queries = queries if queries.ndim == 4 else queries.unsqueeze(0)
+    folded = fold(project_queries(queries.flatten(0, 2), weights, scale), weights.key, num_heads)
+    return FoldedQueries(folded.view(*queries.shape[:2], -1, weights.key.shape[1]), num_heads)
+
+
 def project_queries(queries: Tensor, weights: ZoneBlockWeights, scale: float) -> Tensor:
     """Return scaled projected queries, channels first.
 
@@ -122,7 +168,6 @@ def absorbed_padded(
         - queries: ``(1 or B, Z, Q, E)``; slices: ``(T, C)``.
         - Output: ``(N * Q, F)``.
     """
-    folded = fold(project_queries(queries.flatten(0, 2), weights, scale), weights.key, num_heads)
-    folded = folded.view(*queries.shape[:2], -1, slices.shape[1])
+    folded = fold_queries(queries, weights, num_heads=num_heads, scale=scale).rows
     values = project_values(pool_padded(folded, slices, layout), weights, layout, num_heads)
     return project_out(values, weights)

@@ -8,8 +8,15 @@ import torch
 
 from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.ops.dispatch import override
-from ct_vlm.ops.zone_attention.absorbed import ZoneBlockWeights, absorbed_padded
-from ct_vlm.ops.zone_attention.absorbed_cpu import absorbed_cpu
+from ct_vlm.ops.zone_attention.absorbed import (
+    FoldedQueries,
+    ZoneBlockWeights,
+    absorbed_padded,
+    pool_padded,
+    project_out,
+    project_values,
+)
+from ct_vlm.ops.zone_attention.absorbed_cpu import absorbed_cpu, pool_runs
 from ct_vlm.ops.zone_attention.core import BACKENDS, zone_attention
 
 if TYPE_CHECKING:
@@ -23,7 +30,7 @@ FORMS = ("auto", "absorbed", "projected")
 
 
 def zone_attention_block(
-    queries: Tensor,
+    queries: Tensor | FoldedQueries,
     slices: Tensor,
     layout: ZoneLayout,
     weights: ZoneBlockWeights,
@@ -44,7 +51,8 @@ def zone_attention_block(
     A zone without slices gives the output projection of zeros, which is its bias.
 
     Args:
-        queries: Latent queries, the same for all volumes or given a volume.
+        queries: Latent queries, the same for all volumes or given a volume; or what ``fold_queries``
+            made of them, which takes the absorbed form and has its scale already.
         slices: Slice embeddings of all volumes, packed one volume after the other.
         layout: Where the zones lie.
         weights: The projections.
@@ -72,6 +80,9 @@ def zone_attention_block(
         >>> zone_attention_block(torch.randn(3, 1, 8), torch.randn(15, 8), layout, weights, num_heads=2).shape
         torch.Size([2, 3, 1, 8])
     """
+    if isinstance(queries, FoldedQueries):
+        _check_folded(queries, slices, layout, num_heads, form, key_transform)
+        return _from_folded(queries, slices, layout, weights)
     _check(queries, slices, layout, weights, num_heads)
     if scale is None:
         scale = float(weights.query.shape[0] // num_heads) ** -0.5
@@ -126,6 +137,16 @@ def block_flops(
     }
 
 
+def _from_folded(folded: FoldedQueries, slices: Tensor, layout: ZoneLayout, weights: ZoneBlockWeights) -> Tensor:
+    """Run what is left of the absorbed block when its queries are folded already."""
+    if not torch.is_grad_enabled() and _plain_cpu(folded.rows, slices, weights):
+        pooled, _ = pool_runs(folded.rows, slices.contiguous(), layout)
+    else:
+        pooled = pool_padded(folded.rows, slices, layout)
+    out = project_out(project_values(pooled, weights, layout, folded.num_heads), weights)
+    return out.view(layout.num_volumes, layout.num_zones, -1, weights.out.shape[0])
+
+
 def _choose(
     form: str,
     backend: str,
@@ -176,3 +197,18 @@ def _check(queries: Tensor, slices: Tensor, layout: ZoneLayout, weights: ZoneBlo
     if width % num_heads != 0:
         cause = f"Expected `num_heads` to divide the projected width, but got {num_heads} and {width}."
         raise ShapeError(cause, "Choose another number of heads.")
+
+
+def _check_folded(
+    folded: FoldedQueries, slices: Tensor, layout: ZoneLayout, num_heads: int, form: str, key_transform: object
+) -> None:
+    """Raise if folded queries do not fit the call."""
+    if form not in {"auto", "absorbed"} or key_transform is not None:
+        cause = "Folded queries hold the key projection, so keys cannot be projected or transformed after it."
+        raise ConfigError(cause, "Pass the queries themselves.")
+    rows = folded.rows
+    leading = [(1, layout.num_zones), (layout.num_volumes, layout.num_zones)]
+    if rows.shape[:2] not in leading or slices.shape != (layout.total, rows.shape[-1]) or folded.num_heads != num_heads:
+        cause = f"Expected folded queries for {layout.num_zones} zones, {num_heads} heads and slices "
+        cause += f"{tuple(slices.shape)}, but got {tuple(rows.shape)} with {folded.num_heads} heads."
+        raise ShapeError(cause, "Fold the queries with the weights and heads of this call.")

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from ct_vlm.errors import ConfigError, ShapeError
-from ct_vlm.ops.zone_attention import ZoneBlockWeights, ZoneLayout, block, block_flops, zone_attention_block
+from ct_vlm.ops.zone_attention import (
+    ZoneBlockWeights,
+    ZoneLayout,
+    block,
+    block_flops,
+    fold_queries,
+    zone_attention_block,
+)
 
 DIM, HEADS = 12, 3
 LAYOUTS = {
@@ -74,6 +81,36 @@ def test_the_block_is_multihead_attention_with_a_mask(form: str) -> None:
         rows = slices[None, start:stop]
         expected, _ = peer(queries.flatten(0, 1)[None], rows, rows, attn_mask=blocked)
         torch.testing.assert_close(out[volume].flatten(0, 1), expected[0])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_folded_queries_stand_for_the_queries(name: str, shared: bool) -> None:
+    layout = LAYOUTS[name]
+    queries, slices, weights = make(layout, shared=shared, channels=7)
+    expected = zone_attention_block(queries, slices, layout, weights, num_heads=HEADS, form="projected", scale=0.2)
+    folded = fold_queries(queries, weights, num_heads=HEADS, scale=0.2)
+    # with gradients in plain operations, without them run by run
+    found = zone_attention_block(folded, slices, layout, weights, num_heads=HEADS)
+    torch.testing.assert_close(found, expected)
+    with torch.no_grad():
+        again = zone_attention_block(folded, slices, layout, weights, num_heads=HEADS)
+    torch.testing.assert_close(again, expected.detach())
+    leaves = (queries, slices, weights.key)
+    torch.testing.assert_close(*(torch.autograd.grad(out.square().sum(), leaves) for out in (found, expected)))
+
+
+def test_folded_queries_that_do_not_fit_are_named() -> None:
+    layout = LAYOUTS["even"]
+    queries, slices, weights = make(layout)
+    folded = fold_queries(queries, weights, num_heads=HEADS)
+    for options in ({"form": "projected"}, {"key_transform": torch.tanh}):
+        with pytest.raises(ConfigError, match="hold the key projection"):
+            zone_attention_block(folded, slices, layout, weights, num_heads=HEADS, **options)
+    with pytest.raises(ShapeError, match="3 zones, 4 heads"):
+        zone_attention_block(folded, slices, layout, weights, num_heads=4)
+    with pytest.raises(ShapeError, match=r"slices \(35, 12\)"):
+        zone_attention_block(folded, slices[1:], layout, weights, num_heads=HEADS)
 
 
 def test_an_empty_zone_gives_the_output_bias() -> None:
