@@ -1,10 +1,9 @@
-"""Large host buffers without the cost of their first touch."""
+"""Large host buffers that are used again, so that their pages are touched for the first time only once."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-import mmap
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,34 +12,60 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SMALLEST = 32 * 2**20
-"""Bytes from which the allocator maps fresh pages at every call (the upper limit of glibc's threshold)."""
+"""Bytes from which the C library maps fresh pages at every call and gives them back at once."""
+LIMIT = 2**30
+"""Most bytes kept for the next call."""
+
+_free: list[Tensor] = []
 
 
-def empty_large(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return an uninitialised ``(rows, columns)`` tensor, on huge pages where that pays.
+def empty_large(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """Return an uninitialised tensor; large ones on the CPU may lie in memory of a former one.
 
-    A gradient as large as a feature map is written once. On fresh 4 KiB pages most of that time
-    is page faults; 2 MiB pages, asked for by ``madvise``, take about a quarter of it. The tensor owns
-    the mapping and frees it. The first call of a process may take long where the kernel has to
-    bring free memory together; the next ones reuse those pages.
+    A gradient as large as a feature map is written once, and on fresh memory most of that time is
+    page faults (70 of 80 ms for 128 MiB). As torch does on GPUs, memory of a tensor that nothing
+    refers to any more is kept and handed out again, up to ``LIMIT`` bytes; :func:`release_memory`
+    gives it back to the system.
 
     Args:
-        rows: Size of the first axis.
-        columns: Size of the second axis.
+        *shape: Sizes.
         dtype: Element type.
-        device: Where; only the CPU's memory is mapped here.
+        device: Where; only the CPU's memory is kept here.
 
     Example:
         >>> import torch
         >>> from ct_vlm.ops.memory import empty_large
-        >>> empty_large(2, 3, torch.float32, torch.device("cpu")).shape
+        >>> empty_large(2, 3, dtype=torch.float32).shape
         torch.Size([2, 3])
     """
-    size = math.prod((rows, columns, dtype.itemsize))
-    if device.type != "cpu" or size < SMALLEST or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(rows, columns, dtype=dtype, device=device)
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    # a kernel without huge pages refuses: ordinary ones are as correct
-    with contextlib.suppress(OSError):
-        pages.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(pages, dtype=dtype).view(rows, columns)
+    size = math.prod(shape) * dtype.itemsize
+    if torch.device(device).type != "cpu" or size < SMALLEST:
+        return torch.empty(shape, dtype=dtype, device=device)
+    owner = _take(size)
+    # the tensor refers to this view of the memory and to nothing else: when the last tensor that
+    # shares the memory is gone, so is the view, and its finalizer keeps the memory for the next call
+    view = memoryview(owner.numpy().data)
+    weakref.finalize(view, _keep, owner).atexit = False
+    return torch.frombuffer(view, dtype=dtype).view(shape)
+
+
+def release_memory() -> int:
+    """Give the memory that is kept for the next call back to the system; return its bytes."""
+    total = sum(owner.numel() for owner in _free)
+    _free.clear()
+    return total
+
+
+def _take(size: int) -> Tensor:
+    """Return kept bytes of exactly this size, or new ones."""
+    for index, owner in enumerate(_free):
+        if owner.numel() == size:
+            return _free.pop(index)
+    return torch.empty(size, dtype=torch.uint8)
+
+
+def _keep(owner: Tensor) -> None:
+    """Keep bytes, and let go of the oldest ones beyond the limit."""
+    _free.append(owner)
+    while sum(kept.numel() for kept in _free) > LIMIT:
+        _free.pop(0)

@@ -67,7 +67,7 @@ def is_channel_first(tokens: Tensor) -> bool:
 
 def _spread(grad: Tensor, index: RegionIndex, dtype: torch.dtype) -> Tensor:
     """Return the gradient of channels-last tokens, ``(B * N, C)``."""
-    out = empty_large(index.batch * index.num_cells, grad.shape[1], dtype, grad.device)
+    out = empty_large(index.batch * index.num_cells, grad.shape[1], dtype=dtype, device=grad.device)
     if index.region_of_cell is not None:
         table = torch.cat([grad, grad.new_zeros(1, grad.shape[1])]).to(dtype)
         return torch.index_select(table, 0, index.region_of_cell, out=out)
@@ -114,7 +114,7 @@ def _spread_channel_first(grad: Tensor, index: RegionIndex, dtype: torch.dtype) 
         # rare (overlapping masks on a channel-first map): one copy more
         spread = _spread(grad, index, dtype).view(index.batch, index.num_cells, channels)
         return spread.transpose(1, 2).contiguous().transpose(1, 2)
-    out = empty_large(index.batch * channels, index.num_cells, dtype, grad.device).view(index.batch, channels, -1)
+    out = empty_large(index.batch, channels, index.num_cells, dtype=dtype, device=grad.device)
     table = torch.cat([grad, grad.new_zeros(1, channels)]).to(dtype).T.contiguous()
     for b, region in enumerate(index.region_of_cell.view(index.batch, -1)):
         torch.index_select(table, 1, region, out=out[b])

@@ -32,11 +32,9 @@ class _RegionPool(torch.autograd.Function):
         """Average all slices and pool the selected ones."""
         ctx.save_for_backward(slice_index)
         ctx.shape, ctx.dtype, ctx.grid, ctx.slow_grid = tokens.shape, tokens.dtype, grid, slow_grid
-        rows = torch.arange(tokens.shape[0], device=tokens.device)[:, None]
-        # as a channels-last image, which the pooling reads in place
-        selected = tokens[rows, slice_index].flatten(0, 1).unflatten(1, grid).permute(0, 3, 1, 2)
-        slow = F.adaptive_avg_pool2d(selected, slow_grid).permute(0, 2, 3, 1).flatten(1, 2)
-        return tokens.mean(2), slow.reshape(*slice_index.shape, *slow.shape[1:])
+        parts = _selected(tokens, slice_index)
+        slow = torch.cat([_pool(part, grid, slow_grid) for part in parts])
+        return tokens.mean(2), slow.view(*slice_index.shape, *slow.shape[1:])
 
     @staticmethod
     @once_differentiable
@@ -44,15 +42,29 @@ class _RegionPool(torch.autograd.Function):
         """Spread the means' gradients over all tokens, then add the selected slices' own."""
         (slice_index,) = ctx.saved_tensors
         batch, slices, count, channels = ctx.shape
-        out = empty_large(batch * slices * count, channels, ctx.dtype, grad_fast.device)
-        out = out.view(batch * slices, count, channels)
+        out = empty_large(batch * slices, count, channels, dtype=ctx.dtype, device=grad_fast.device)
         out.copy_((grad_fast / count).flatten(0, 1)[:, None].expand_as(out))
         rows, columns = (averages(size, cells, grad_slow) for size, cells in zip(ctx.grid, ctx.slow_grid, strict=True))
-        grad = grad_slow.flatten(0, 1).unflatten(1, ctx.slow_grid).to(rows.dtype)
-        grad = torch.einsum("kijc,iy,jx->kyxc", grad, rows, columns).flatten(1, 2)
+        # columns first, as matrix products over all selected slices
+        grad = columns.T @ grad_slow.to(rows.dtype).reshape(-1, columns.shape[0], channels)
+        grad = rows.T @ grad.view(-1, rows.shape[0], columns.shape[1] * channels)
         first = torch.arange(batch, device=out.device)[:, None] * slices
-        out.index_add_(0, (first + slice_index).flatten(), grad.to(out.dtype))
+        out.index_add_(0, (first + slice_index).flatten(), grad.view(-1, count, channels).to(out.dtype))
         return out.view(ctx.shape), None, None, None
+
+
+def _selected(tokens: Tensor, slice_index: Tensor) -> list[Tensor]:
+    """Return the selected slices as parts ``(k, N, C)``: views on the CPU, one copy on a GPU."""
+    if tokens.device.type == "cpu":
+        return [tokens[b, d : d + 1] for b, row in enumerate(slice_index.tolist()) for d in row]
+    rows = torch.arange(tokens.shape[0], device=tokens.device)[:, None]
+    return [tokens[rows, slice_index].flatten(0, 1)]
+
+
+def _pool(part: Tensor, grid: tuple[int, int], slow_grid: tuple[int, int]) -> Tensor:
+    """Pool slices ``(k, N, C)``, read in place as channels-last images, to tokens ``(k, h * w, C)``."""
+    images = part.unflatten(1, grid).permute(0, 3, 1, 2)
+    return F.adaptive_avg_pool2d(images, slow_grid).permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def averages(size: int, cells: int, like: Tensor) -> Tensor:

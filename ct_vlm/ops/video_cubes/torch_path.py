@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import as_strided
 
+from ct_vlm.ops.memory import empty_large
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,7 +31,7 @@ def volume_to_cubes_torch(volume: Tensor, temporal: int, patch: int, merge: int)
     # b, d, h, w, rows and columns of a merged group, slices and rows of a cube
     shape = (*counts, merge, merge, temporal, patch)
     strides = (b, temporal * d, merge * patch * h, merge * w, patch * h, w, d, h)
-    out = np.empty(shape, dtype=row)
+    cubes = empty_large(batch, counts[1] * counts[2] * counts[3] * merge**2, temporal * patch**2, dtype=volume.dtype)
+    out = cubes.view(torch.uint8).numpy().reshape(-1).view(row).reshape(shape)
     out[...] = as_strided(first, shape=shape, strides=strides, writeable=False)
-    cubes = torch.from_numpy(out.view(np.uint8)).view(volume.dtype)
-    return cubes.view(batch, counts[1] * counts[2] * counts[3] * merge**2, temporal * patch**2)
+    return cubes
