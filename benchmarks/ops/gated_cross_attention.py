@@ -33,8 +33,8 @@ CASES: list[dict[str, Any]] = [
 REFERENCE = "naive"
 BASELINE = "nn.MultiheadAttention, gate, residual"
 WEIGHTS = ("query", "key", "value", "out")
-GRADIENTS: tuple[str, ...] = ("residual", "normed", "memory", "gate", "in_proj_weight", *WEIGHTS)
-"""Leaves of all providers; each reads its own form of the weights. No step of a decode has a backward in practice."""
+GRADIENTS: tuple[str, ...] = ("residual", "normed", "memory", "gate", *WEIGHTS)
+"""Leaves of all providers but the module, whose parameters are its own. No decode step has a backward in practice."""
 
 
 def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -49,11 +49,10 @@ def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.d
     found["normed"] = F.layer_norm(found["residual"], (dim,))
     found["gate"] = torch.full((1,), 0.1, dtype=torch.float64)
     found |= {name: randn(dim, dim, scale=dim**-0.5) for name in WEIGHTS}
-    found["in_proj_weight"] = torch.cat([found[name] for name in WEIGHTS[:3]])
     inputs: dict[str, Any] = {name: tensor.to(device, dtype) for name, tensor in found.items()}
     inputs["heads"] = case["heads"]
     projected = memory_kv(inputs["memory"], _weights(inputs), num_heads=case["heads"])
-    return inputs | {"cached": projected if case["decode"] else None}
+    return inputs | {"cached": projected if case["decode"] else None, "module": _module(inputs)}
 
 
 def _weights(inputs: dict[str, Any]) -> CrossAttentionWeights:
@@ -72,25 +71,21 @@ def _ours(inputs: dict[str, Any], *, cached: bool = True, backend: str = "auto")
 
 
 def _multihead(inputs: dict[str, Any]) -> Tensor:
-    """Call what ``nn.MultiheadAttention.forward`` calls, without returning weights."""
-    memory, dim = inputs["memory"].transpose(0, 1), inputs["memory"].shape[-1]
-    out, _ = F.multi_head_attention_forward(
-        inputs["normed"].transpose(0, 1),
-        memory,
-        memory,
-        dim,
-        inputs["heads"],
-        inputs["in_proj_weight"],
-        None,
-        None,
-        None,
-        False,
-        0.0,
-        inputs["out"],
-        None,
-        need_weights=False,
-    )
-    return inputs["residual"] + torch.tanh(inputs["gate"]) * out.transpose(0, 1)
+    module, memory = inputs["module"], inputs["memory"]
+    # its parameters are leaves of its own: gradients of the call before must not be added to
+    module.zero_grad(set_to_none=True)
+    out, _ = module(inputs["normed"], memory, memory, need_weights=False)
+    return inputs["residual"] + torch.tanh(inputs["gate"]) * out
+
+
+def _module(inputs: dict[str, Any]) -> torch.nn.MultiheadAttention:
+    """Return PyTorch's module with the weights of the inputs."""
+    memory = inputs["memory"]
+    options = {"bias": False, "batch_first": True, "device": memory.device, "dtype": memory.dtype}
+    module = torch.nn.MultiheadAttention(memory.shape[-1], inputs["heads"], **options)
+    packed = torch.cat([inputs[name] for name in WEIGHTS[:3]])
+    module.load_state_dict({"in_proj_weight": packed, "out_proj.weight": inputs["out"]})
+    return module
 
 
 def _sdpa(inputs: dict[str, Any]) -> Tensor:

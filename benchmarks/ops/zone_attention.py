@@ -56,7 +56,8 @@ def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.d
     inputs: dict[str, Any] = {name: tensor.to(device, dtype) for name, tensor in found.items()}
     inputs["inside"] = _inside(case).to(device)
     folded = fold_queries(inputs["queries"], _weights(inputs), num_heads=case["heads"])
-    return inputs | {"layout": layout, "heads": case["heads"], "folded": folded}
+    inputs |= {"layout": layout, "heads": case["heads"], "folded": folded}
+    return inputs | {"module": _module(inputs)}
 
 
 def _inside(case: dict[str, Any]) -> Tensor:
@@ -85,32 +86,27 @@ def _folded(inputs: dict[str, Any]) -> Tensor:
 
 
 def _multihead(inputs: dict[str, Any]) -> Tensor:
-    """Call what ``nn.MultiheadAttention.forward`` calls, without returning weights.
+    module, inside = inputs["module"], inputs["inside"]
+    # its parameters are leaves of its own: gradients of the call before must not be added to
+    module.zero_grad(set_to_none=True)
+    queries = inputs["queries"].flatten(0, 1).expand(len(inside), -1, -1)
+    mask = ~inside.repeat_interleave(inputs["heads"], 0)
+    out, _ = module(queries, inputs["padded"], inputs["padded"], attn_mask=mask, need_weights=False)
+    return _by_zone(out, inputs)
 
-    Rows are laid out for it first: without gradients, PyTorch projects rows that are a transposed view
-    one by one, several times slower, which its module does not suffer as its weights are parameters.
+
+def _module(inputs: dict[str, Any]) -> torch.nn.MultiheadAttention:
+    """Return PyTorch's module with the weights of the inputs.
+
+    It is the module and not its function: without gradients PyTorch projects rows several times slower
+    by plain tensors than by parameters, if the rows are a view.
     """
-    heads, inside = inputs["heads"], inputs["inside"]
-    queries = inputs["queries"].flatten(0, 1).unsqueeze(1).repeat(1, len(inside), 1)
-    slices = inputs["padded"].transpose(0, 1).contiguous()
-    out, _ = F.multi_head_attention_forward(
-        queries,
-        slices,
-        slices,
-        queries.shape[-1],
-        heads,
-        inputs["in_proj_weight"],
-        inputs["in_proj_bias"],
-        None,
-        None,
-        False,
-        0.0,
-        inputs["out"],
-        inputs["out_bias"],
-        need_weights=False,
-        attn_mask=~inside.repeat_interleave(heads, 0),
-    )
-    return _by_zone(out.transpose(0, 1), inputs)
+    queries = inputs["queries"]
+    options = {"batch_first": True, "device": queries.device, "dtype": queries.dtype}
+    module = torch.nn.MultiheadAttention(queries.shape[-1], inputs["heads"], **options)
+    state = {"in_proj_weight": inputs["in_proj_weight"], "in_proj_bias": inputs["in_proj_bias"]}
+    module.load_state_dict(state | {"out_proj.weight": inputs["out"], "out_proj.bias": inputs["out_bias"]})
+    return module
 
 
 def _by_zone(out: Tensor, inputs: dict[str, Any]) -> Tensor:
