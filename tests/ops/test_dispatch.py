@@ -112,7 +112,6 @@ def test_an_interpreter_that_is_switched_on_too_late_is_named(monkeypatch: pytes
 @pytest.mark.parametrize("op", ct_vlm.ops.list_ops())
 def test_every_op_explains_itself(op: str) -> None:
     module = getattr(ct_vlm.ops, op)
-    assert callable(getattr(module, op))
     statuses = explain(op, "cpu")
     assert [status.name for status in statuses] == [backend.name for backend in module.BACKENDS]
     assert {status.name for status in statuses} <= set(NAMES)
