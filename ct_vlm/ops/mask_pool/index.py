@@ -92,9 +92,10 @@ class RegionIndex:
         if self.weights is None:
             total = self.offsets.diff().float()
         else:
-            # by rows of a CSR and in float64: the same on every device and in every run
-            ends = torch.cat([self.weights.new_zeros(1, dtype=torch.float64), self.weights.double().cumsum(0)])
-            total = (ends[self.offsets[1:].long()] - ends[self.offsets[:-1].long()]).float()
+            # a bag of numbers, in float64: neither this nor its order differs between runs, as a scan's would on GPUs
+            places = torch.arange(len(self.cells), device=self.cells.device, dtype=self.cells.dtype)
+            numbers = self.weights.double()[:, None]
+            total = torch.nn.functional.embedding_bag(places, numbers, self.offsets[:-1], mode="sum").float()
         return total.view(self.batch, self.num_regions)
 
     @cached_property

@@ -22,7 +22,7 @@ def mask_sum_torch(tokens: Tensor, index: RegionIndex) -> Tensor:
     """Sum the tokens of each region; arguments and shapes as :func:`.naive.mask_sum_naive`.
 
     Channels-last tokens are read in place. Channel-first tokens (a transposed view of a contiguous
-    feature map) are read in place on the CPU, at a third of the speed.
+    feature map) are read in place on the CPU, several times slower. Half-precision tokens are copied to float32.
     """
     result: Tensor = _MaskSum.apply(tokens, index)
     return result

@@ -151,7 +151,8 @@ def slice_counts_triton(labels: Tensor, num_regions: int) -> Tensor:
     batch, slices = labels.shape[:2]
     flat = labels.reshape(batch * slices, -1)
     parts = max(1, triton.cdiv(flat.shape[1], BLOCK_PIXELS * BLOCKS_A_PROGRAM))
-    bins = triton.next_power_of_2(num_regions + 1)
+    # at least one counter for each thread of a warp
+    bins = max(32, triton.next_power_of_2(num_regions + 1))
     counts = torch.empty(len(flat), parts, bins, dtype=torch.int32, device=labels.device)
     if len(flat):
         _count_kernel[(len(flat), parts)](
