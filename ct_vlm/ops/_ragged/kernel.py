@@ -288,8 +288,9 @@ class _Sizes:
     def __init__(self, query: Tensor, shape: torch.Size, longest: int) -> None:
         segments, num_queries, heads, dim = shape
         block_d = max(SMALLEST_TILE, triton.next_power_of_2(dim))
-        # wide heads get narrow tiles, so that three of them fit into shared memory
-        most = 64 if block_d <= 64 else 32
+        # wide heads and wide numbers get narrow tiles: all of a program's must fit into 99 KiB of shared memory,
+        # the least that a GPU of compute capability 8 and newer has
+        most = (64 if block_d <= 64 else 32) // (2 if query.dtype == torch.float32 else 1)
         block_m = min(most, max(SMALLEST_TILE, triton.next_power_of_2(num_queries)))
         block_n = min(most, max(SMALLEST_TILE, triton.next_power_of_2(longest)))
         # Triton's interpreter, which runs on the CPU, multiplies the bits of bf16 numbers as if they were integers

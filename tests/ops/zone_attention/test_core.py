@@ -10,7 +10,7 @@ from ct_vlm.ops.dispatch import choose
 from ct_vlm.ops.zone_attention import BACKENDS, ZoneLayout, zone_attention
 from ct_vlm.ops.zone_attention.sdpa import _padded
 
-# one zone without slices, one with a single slice, one longer than a tile of 64
+# one zone without slices, one with a single slice, one of several tiles
 LAYOUT = ZoneLayout((0, 3, 3, 70, 71), num_zones=2)
 LAYOUTS = {
     "ragged": LAYOUT,
