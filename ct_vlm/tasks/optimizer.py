@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from ct_vlm.errors import ConfigError
+from ct_vlm.tasks.muon import Muon, takes_muon
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +23,12 @@ class OptimizerConfig:
     """Optimizer, schedule and per-part learning-rate factors.
 
     Args:
-        name: ``"adamw"`` or ``"sgd"`` (Nesterov).
+        name: ``"adamw"``, ``"sgd"`` (Nesterov) or ``"muon"`` (:class:`~ct_vlm.tasks.muon.Muon` for weight
+            matrices and convolutions, AdamW for the rest).
         lr: Peak learning rate.
         weight_decay: Weight decay.
-        momentum: Momentum of SGD.
-        betas: Betas of AdamW.
+        momentum: Momentum of SGD (that of ``"muon"`` is .95).
+        betas: Betas of AdamW (also inside ``"muon"``).
         schedule: ``"cosine"``, ``"poly"`` (power 0.9) or ``"constant"``, after the warm-up.
         warmup_fraction: Share of all steps in which the rate rises linearly; a run without a known
             number of steps has no warm-up.
@@ -41,7 +43,7 @@ class OptimizerConfig:
         0.561...
     """
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    name: Literal["adamw", "sgd", "muon"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.01
     momentum: float = 0.99
@@ -52,9 +54,9 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
-        if self.name not in ("adamw", "sgd") or self.schedule not in ("cosine", "poly", "constant"):
+        if self.name not in ("adamw", "sgd", "muon") or self.schedule not in ("cosine", "poly", "constant"):
             cause = f"Unknown optimizer {self.name!r} or schedule {self.schedule!r}."
-            raise ConfigError(cause, "Use 'adamw' or 'sgd' with 'cosine', 'poly' or 'constant'.")
+            raise ConfigError(cause, "Use 'adamw', 'sgd' or 'muon' with 'cosine', 'poly' or 'constant'.")
         if not self.lr > 0:
             msg = f"Expected a positive `lr`, but got {self.lr}."
             raise ConfigError(msg, "Try 1e-3 for small models.")
@@ -100,25 +102,30 @@ class OptimizerConfig:
             raise ConfigError(cause, "Give the trainer `max_steps` or `max_epochs`, or use schedule 'constant'.")
         named = list(parameters)
         self._check_prefixes([name for name, _ in named])
-        groups: dict[float, list[torch.nn.Parameter]] = {}
+        groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in named:
             if parameter.requires_grad:
-                groups.setdefault(self._lr_factor(name), []).append(parameter)
+                key = (self._lr_factor(name), self.name == "muon" and takes_muon(name, parameter))
+                groups.setdefault(key, []).append(parameter)
         if not groups:
             msg = "No parameter is left to train."
             raise ConfigError(msg, "Freeze fewer parts.")
-        settings = [{"params": group, "lr": self.lr * factor} for factor, group in groups.items()]
-        optimizer: Optimizer
-        if self.name == "sgd":
-            optimizer = torch.optim.SGD(
-                settings, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True
-            )
-        else:
-            optimizer = torch.optim.AdamW(settings, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+        optimizer = self._optimizer(groups)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self._scheduler(optimizer, total_steps), "interval": "step"},
         }
+
+    def _optimizer(self, groups: Mapping[tuple[float, bool], list[torch.nn.Parameter]]) -> Optimizer:
+        settings: list[dict[str, Any]] = [{"params": g, "lr": self.lr * factor} for (factor, _), g in groups.items()]
+        if self.name == "sgd":
+            return torch.optim.SGD(
+                settings, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True
+            )
+        if self.name == "muon":
+            settings = [{**s, "use_muon": use} for s, (_, use) in zip(settings, groups, strict=True)]
+            return Muon(settings, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(settings, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
 
     def _check_prefixes(self, names: Sequence[str]) -> None:
         for prefix in self.lr_factors or {}:
