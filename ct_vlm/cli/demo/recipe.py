@@ -12,7 +12,7 @@ class StageRecipe:
     Args:
         steps: Optimizer steps.
         batch_size: Samples a step, over all processes.
-        lr: Peak learning rate of AdamW.
+        lr: Peak learning rate of Muon.
     """
 
     steps: int
@@ -48,13 +48,13 @@ class DemoRecipe:
 
 
 FULL = DemoRecipe(
-    shape=(48, 64, 64),
+    shape=(32, 48, 48),
     train_volumes=2000,
     held_out_volumes=300,
-    segmentation=StageRecipe(steps=600, batch_size=4, lr=3e-3),
-    classification=StageRecipe(steps=500, batch_size=4, lr=2e-3),
-    impression=StageRecipe(steps=400, batch_size=32, lr=4e-3),
-    report=StageRecipe(steps=800, batch_size=16, lr=3e-3),
+    segmentation=StageRecipe(steps=700, batch_size=4, lr=6e-3),
+    classification=StageRecipe(steps=300, batch_size=4, lr=3e-3),
+    impression=StageRecipe(steps=400, batch_size=24, lr=8e-3),
+    report=StageRecipe(steps=550, batch_size=16, lr=8e-3),
     vocab_size=1000,
     max_new_tokens=256,
 )
@@ -64,10 +64,10 @@ QUICK = DemoRecipe(
     shape=(24, 32, 32),
     train_volumes=48,
     held_out_volumes=16,
-    segmentation=StageRecipe(steps=6, batch_size=4, lr=3e-3),
-    classification=StageRecipe(steps=6, batch_size=4, lr=2e-3),
-    impression=StageRecipe(steps=10, batch_size=8, lr=4e-3),
-    report=StageRecipe(steps=10, batch_size=8, lr=3e-3),
+    segmentation=StageRecipe(steps=6, batch_size=4, lr=6e-3),
+    classification=StageRecipe(steps=6, batch_size=4, lr=3e-3),
+    impression=StageRecipe(steps=10, batch_size=8, lr=8e-3),
+    report=StageRecipe(steps=10, batch_size=8, lr=8e-3),
     vocab_size=600,
     max_new_tokens=48,
 )

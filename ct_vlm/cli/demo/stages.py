@@ -162,4 +162,4 @@ class DemoRun:
 
 
 def _optimizer(stage: StageRecipe) -> OptimizerConfig:
-    return OptimizerConfig(lr=stage.lr)
+    return OptimizerConfig("muon", lr=stage.lr)
