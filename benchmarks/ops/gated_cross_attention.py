@@ -34,7 +34,8 @@ REFERENCE = "naive"
 BASELINE = "nn.MultiheadAttention, gate, residual"
 WEIGHTS = ("query", "key", "value", "out")
 GRADIENTS: tuple[str, ...] = ("residual", "normed", "memory", "gate", *WEIGHTS)
-"""Leaves of all providers but the module, whose parameters are its own. No decode step has a backward in practice."""
+"""Leaves of all providers but the module, whose parameters are its own."""
+FORWARD_ONLY = {case["name"]: "a decode step has no backward" for case in CASES if case["decode"]}
 
 
 def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> dict[str, Any]:

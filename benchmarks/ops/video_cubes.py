@@ -97,10 +97,12 @@ def _ours(inputs: dict[str, Any]) -> Tensor:
 
 
 PROVIDERS: dict[str, Callable[[dict[str, Any]], Tensor]] = {"naive": _rgb, "ct_vlm": _ours}
-BASELINE = "naive"
+BASELINE = "mp4"
+MISSING: dict[str, str] = {}
 if importlib.util.find_spec("av") is not None:
     PROVIDERS["mp4"] = _mp4
-    BASELINE = "mp4"
+else:
+    MISSING["mp4"] = "PyAV is not installed (`pip install av`, or the extra `bench`)"
 REFERENCE = "naive"
 GRADIENTS = ()
 

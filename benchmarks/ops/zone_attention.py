@@ -162,9 +162,12 @@ PROVIDERS: dict[str, Callable[[dict[str, Any]], Tensor]] = {
     "ct_vlm": _block,
     "ct_vlm, queries folded before": _folded,
 }
+MISSING: dict[str, str] = {}
 if torch.cuda.is_available():
-    # on CPUs it has no backward, and its first call compiles for more than a minute
     PROVIDERS["FlexAttention"] = _flex
+else:
+    MISSING["FlexAttention"] = "no backward on CPUs, and the first call compiles for more than a minute"
+FORWARD_ONLY = {"ct_vlm, queries folded before": "folded queries are constants: inference only"}
 
 
 def floor(case: dict[str, Any], dtype: torch.dtype) -> dict[str, int]:
