@@ -56,7 +56,7 @@ def _split(query: Tensor, key: Tensor, value: Tensor, layout: PrefixLayout, run:
     if run.skip:
         parts.append(query.new_zeros(*query.shape[:2], run.skip, value.shape[3]))
     if start:
-        before = (tensor[:, :, :start] for tensor in (query, key, value))
+        before = query[:, :, :start], key[:, :, :start], value[:, :, :start]
         parts.append(_attend(*before, None, scale, is_causal=True))
     parts.append(_attend(query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop], None, scale))
     if stop < length:

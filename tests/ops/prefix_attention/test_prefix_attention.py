@@ -200,7 +200,7 @@ def test_named_errors() -> None:
     with pytest.raises(ShapeError, match="do not fit into 4 positions"):
         prefix_attention(heads, heads, heads, layout)
     with pytest.raises(ShapeError, match="The layout is one of"):
-        prefix_attention(heads, heads[:, :, :3], heads[:, :, :3], layout)
+        prefix_attention(heads[:, :, :3], heads[:, :, :3], heads[:, :, :3], layout)
     with pytest.raises(ShapeError, match="Expected queries"):
         prefix_attention(heads, heads.repeat(1, 2, 1, 1)[:, :3], heads.repeat(1, 2, 1, 1)[:, :3], layout)
     with pytest.raises(ConfigError, match="a single query"):
