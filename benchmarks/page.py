@@ -126,7 +126,7 @@ def _circumstances(rows: Sequence[Row]) -> str:
 
 
 def _aims(rows: Sequence[Row]) -> str:
-    heads = ("what `ct_vlm` is to need less of", "ratio aimed at", "ratio reached", "")
+    heads = ("what over `ct_vlm`'s", "ratio aimed at", "ratio reached", "")
     body = []
     for aim in AIMS:
         ratio = reached(aim, rows)
@@ -137,7 +137,7 @@ def _aims(rows: Sequence[Row]) -> str:
 
 def _say(aim: Aim) -> str:
     mode = {"forward": "forward", "full": "forward + backward"}[aim.mode]
-    return f"{aim.op} {aim.case}: {aim.quantity} of {mode} against {aim.against}"
+    return f"{aim.op} {aim.case}: {mode} {aim.quantity} of {aim.against}"
 
 
 def _section(device: str, op: str, rows: Sequence[Row]) -> str:
