@@ -71,8 +71,7 @@ def _points(axes: Axes, rows: Sequence[Row | None], marker: str, color: str, lab
     places, times = zip(*timed, strict=True)
     axes.plot(times, places, marker, color=color, label=label, markersize=5)
     for place, value in timed:
-        text = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 7}
-        axes.annotate(number(value), (value, place), **text)
+        axes.annotate(number(value), (value, place), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7)
 
 
 def _plain_ticks(axes: Axes) -> None:

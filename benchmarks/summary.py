@@ -76,9 +76,6 @@ def _pair(forward: Row | None, full: Row | None, name: str) -> str:
 
 def _relative(forward: Row | None, full: Row | None) -> str:
     """Return differences relative to the largest value of the reference."""
-    values = [row.difference / row.reference_max for row in (forward, full) if _has_difference(row)]  # type: ignore
+    pairs = [(row.difference, row.reference_max) for row in (forward, full) if row is not None]
+    values = [largest / scale for largest, scale in pairs if largest is not None and scale]
     return " / ".join(f"{value:.0e}" if value else "0" for value in values)
-
-
-def _has_difference(row: Row | None) -> bool:
-    return row is not None and row.difference is not None and bool(row.reference_max)
