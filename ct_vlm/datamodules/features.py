@@ -63,6 +63,27 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         """Return one sample."""
         return {**self.items[index], "levels": [level[index] for level in self.levels]}
 
+    def select(self, indices: Sequence[int], **values: Sequence[Any]) -> FeatureDataset:
+        """Return some of the samples, with values of their own where given.
+
+        Args:
+            indices: Which samples, in their new order.
+            values: Key of an item to one new value a chosen sample, e.g. ``report=[...]``.
+
+        Example:
+            >>> import torch
+            >>> from ct_vlm.datamodules import FeatureDataset
+            >>> items = [{"report": "a"}, {"report": "b"}]
+            >>> dataset = FeatureDataset([torch.arange(2).view(2, 1, 1)], [(1, 1, 1)], items)
+            >>> dataset.select([1], report=["B"])[0]
+            {'report': 'B', 'levels': [tensor([[1]])]}
+        """
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)] or [{}] * len(
+            indices
+        )
+        items = [{**self.items[index], **row} for index, row in zip(indices, rows, strict=True)]
+        return FeatureDataset([level[list(indices)] for level in self.levels], self.grids, items)
+
 
 class FeatureDataModule(LightningDataModule):
     """Batches of cached features, with loaders that shard and resume.

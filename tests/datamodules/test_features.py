@@ -73,6 +73,18 @@ def test_training_batches_are_a_function_of_seed(encoder, data):
     assert sorted(order[0]) == [f"report {i}" for i in range(5)]
 
 
+def test_selected_samples_keep_their_features_and_take_new_values(encoder, data):
+    dataset = encode_features(encoder, data, "train", progress=False)
+    before = [dict(item) for item in dataset.items]
+    chosen = dataset.select([3, 1], report=["x", "y"])
+    assert [item["report"] for item in chosen.items] == ["x", "y"]
+    for new, old in zip(chosen.levels, dataset.levels, strict=True):
+        torch.testing.assert_close(new, old[[3, 1]])
+    assert dataset.items[3].get("report") == before[3].get("report")
+    with pytest.raises(ValueError, match="shorter"):
+        dataset.select([0, 1], report=["only one"])
+
+
 def test_numbers_must_agree():
     with pytest.raises(DatasetError, match="2 samples"):
         FeatureDataset([torch.zeros(3, 8, 4)], [(2, 2, 2)], [{}, {}])

@@ -53,8 +53,8 @@ FULL = DemoRecipe(
     held_out_volumes=300,
     segmentation=StageRecipe(steps=700, batch_size=4, lr=6e-3),
     classification=StageRecipe(steps=300, batch_size=4, lr=3e-3),
-    impression=StageRecipe(steps=400, batch_size=24, lr=8e-3),
-    report=StageRecipe(steps=550, batch_size=16, lr=8e-3),
+    impression=StageRecipe(steps=360, batch_size=24, lr=8e-3),
+    report=StageRecipe(steps=500, batch_size=16, lr=8e-3),
     vocab_size=1000,
     max_new_tokens=256,
 )
