@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch.nn import functional as F
 
 from ct_vlm.decoders import sequence as seq
 from ct_vlm.decoders.base import Decoder, DecoderOutput
 from ct_vlm.decoders.encoding import IGNORE_INDEX, encode_batch, splice_text
 from ct_vlm.decoders.generation import evaluating, generation_config, seeded
+from ct_vlm.decoders.head import mean_loss, target_loss
 from ct_vlm.decoders.language_model import (
     add_lora,
     build_language_model,
@@ -41,7 +41,8 @@ class CausalLMDecoder(Decoder):
     state-dict keys (under ``lm.``), its own ``generate`` and its attention; text without visual
     context gives what the LM alone gives.
 
-    The loss projects only the rows that predict a target onto the vocabulary.
+    The loss projects only the rows that predict a target onto the vocabulary, and where the head is
+    a plain product with its weight it never holds their logits all at once.
 
     The config that a checkpoint holds describes architecture, adapters and tokenizer completely:
     neither the path of the model nor that of the tokenizer is needed again.
@@ -196,15 +197,14 @@ class CausalLMDecoder(Decoder):
             return DecoderOutput(logits=logits.view(*input_ids.shape, -1))
         labels = labels if layout is None else layout.spread(labels, IGNORE_INDEX)
         rows, targets = seq.label_rows(labels)
-        logits = self.lm(**inputs, logit_rows=None if wants_logits else rows, use_cache=False).logits
-        scored = logits.flatten(0, 1)[rows] if wants_logits else logits[0]
-        total = F.cross_entropy(scored.float(), targets, reduction="sum")
-        count = torch.tensor(max(targets.numel(), 1), device=total.device)
+        count = torch.tensor(max(targets.numel(), 1), device=targets.device)
         if not wants_logits:
-            return DecoderOutput(loss=total / count, num_targets=count)
+            return DecoderOutput(loss=target_loss(self.lm, inputs, rows, targets), num_targets=count)
+        logits = self.lm(**inputs, use_cache=False).logits
+        loss = mean_loss(logits.flatten(0, 1)[rows], targets)
         if layout is not None:
             logits = logits.gather(1, layout.text_place[..., None].expand(-1, -1, logits.shape[-1]))
-        return DecoderOutput(loss=total / count, logits=logits, num_targets=count)
+        return DecoderOutput(loss=loss, logits=logits, num_targets=count)
 
     @torch.no_grad()
     def generate(
@@ -286,7 +286,7 @@ class CausalLMDecoder(Decoder):
             layout = seq.make_layout(tokens.shape[1], position, ids.shape[1])
             embeds = layout.merge(tokens, embeds)
             attention_mask = layout.spread(attention_mask, 1)
-            inputs["visual_mask"] = layout.visual_mask
+            inputs.update(visual_mask=layout.visual_mask, visual_length=tokens.shape[1])
             if visual.layer_states:
                 inputs["visual_layers"] = tuple(sorted(visual.layer_states))
                 states = [visual.layer_states[layer].to(embeds) for layer in inputs["visual_layers"]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor, nn
 
 VISUAL_KEYWORDS = ("visual_states", "visual_index", "visual_layers")
@@ -84,14 +87,36 @@ class RowSelection:
     """Forward pre-hook of the output head that keeps the rows that are needed.
 
     A vocabulary projection of every position costs more than a small decoder itself; the loss needs
-    it at the target tokens only.
+    it at the target tokens only. Where the loss reads the hidden states itself, the head gets none.
     """
 
     def __init__(self) -> None:
         self.rows: Tensor | None = None
+        self.takes = False
+        self.taken: Tensor | None = None
+        self.instead: Tensor | None = None
 
     def __call__(self, _module: nn.Module, args: tuple[Any, ...]) -> Any:
-        """Return the wanted rows of ``(B, S, E)`` as ``(1, M, E)``."""
+        """Return the wanted rows of ``(B, S, E)`` as ``(1, M, E)``, or what stands in for rows that are taken."""
         if self.rows is None:
             return None
-        return (args[0].flatten(0, 1).index_select(0, self.rows)[None], *args[1:])
+        chosen = args[0].flatten(0, 1).index_select(0, self.rows)
+        if self.takes:
+            self.taken, chosen = chosen, chosen[:0] if self.instead is None else self.instead
+        return (chosen[None], *args[1:])
+
+    @contextmanager
+    def taking(self, instead: Tensor | None = None) -> Iterator[None]:
+        """Take the wanted rows for the loss; they are in ``taken`` after the forward pass.
+
+        Args:
+            instead: What the head gets in their place; None means nothing.
+
+        Shape:
+            - instead: ``(K, E)``.
+        """
+        self.takes, self.instead = True, instead
+        try:
+            yield
+        finally:
+            self.takes, self.taken, self.instead = False, None, None

@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from ct_vlm.decoders.injection import add_visual_states, states_of_layer
 from ct_vlm.decoders.report_config import ReportDecoderConfig
+from ct_vlm.ops.prefix_attention import PrefixLayout, prefix_attention
 
 
 def rotary_angles(position_ids: Tensor, head_dim: int, theta: float = 10_000.0) -> Tensor:
@@ -62,13 +63,22 @@ class ReportAttention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden: Tensor, angles: Tensor, attention_mask: Tensor | None, past_key_values: Any = None, **kwargs: Any
+        self,
+        hidden: Tensor,
+        angles: Tensor,
+        attention_mask: Tensor | None,
+        past_key_values: Any = None,
+        prefix: PrefixLayout | None = None,
+        **kwargs: Any,
     ) -> Tensor:
-        """Attend over ``(B, S, E)`` and what the cache holds."""
+        """Attend over ``(B, S, E)`` and what the cache holds; by the layout if there is one."""
         query, key, value = (self._heads(proj(hidden)) for proj in (self.q_proj, self.k_proj, self.v_proj))
         query, key = rotate(query, angles), rotate(key, angles)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
+        if prefix is not None:
+            mixed = prefix_attention(query, key, value, prefix, scale=self.scaling)
+            return self.o_proj(mixed.transpose(1, 2).flatten(2))
         name = self.config._attn_implementation
         attend = eager_attention_forward if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
         dropout = self.config.dropout if self.training else 0.0
@@ -138,6 +148,14 @@ class ReportDecoderPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     injects_visual_states = True
 
+    @property
+    def attends_by_layout(self) -> bool:
+        """Whether ``prefix`` is taken in place of a dense hybrid mask: not with other attention than SDPA's.
+
+        Dropout of attention weights is left to PyTorch's attention.
+        """
+        return self.config._attn_implementation == "sdpa" and not (self.training and self.config.dropout)
+
     def _init_weights(self, module: nn.Module) -> None:
         """Draw weights from a normal distribution; biases start at 0, norms at 1."""
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -167,9 +185,13 @@ class ReportDecoderModel(ReportDecoderPreTrainedModel):
         past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        prefix: PrefixLayout | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Return the hidden states after the final norm, and the cache."""
+        """Return the hidden states after the final norm, and the cache.
+
+        With ``prefix``, the places of visual tokens and padding, attention takes the hybrid mask.
+        """
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if self.gradient_checkpointing and self.training:
@@ -179,17 +201,20 @@ class ReportDecoderModel(ReportDecoderPreTrainedModel):
         if position_ids is None:
             seen = 0 if past_key_values is None else past_key_values.get_seq_length()
             position_ids = torch.arange(seen, seen + hidden.shape[1], device=hidden.device)[None]
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=hidden,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
+        mask = None
+        if prefix is None:
+            mask = create_causal_mask(
+                config=self.config,
+                inputs_embeds=hidden,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                position_ids=position_ids,
+            )
         head_dim = self.config.hidden_size // self.config.num_attention_heads
         angles = rotary_angles(position_ids, head_dim, self.config.rope_theta)
         for layer in self.layers:
-            hidden = layer(hidden, angles, attention_mask=mask, past_key_values=past_key_values, **kwargs)
+            options = {"past_key_values": past_key_values, "prefix": prefix, **kwargs}
+            hidden = layer(hidden, angles, attention_mask=mask, **options)
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), past_key_values=past_key_values)
 
 

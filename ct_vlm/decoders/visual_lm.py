@@ -17,13 +17,14 @@ import torch
 from ct_vlm.decoders.injection import LayerInjection, RowSelection, index_of_visual
 from ct_vlm.decoders.masks import as_additive, hybrid_attention_mask
 from ct_vlm.errors import ConfigError
+from ct_vlm.ops.prefix_attention import PrefixLayout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
 
-_EXTRA_ARGUMENTS = ("visual_states", "visual_mask", "visual_layers", "logit_rows")
+_EXTRA_ARGUMENTS = ("visual_states", "visual_mask", "visual_layers", "visual_length", "logit_rows")
 _MASKED_ATTENTION = {"sdpa", "eager"}
 
 
@@ -35,12 +36,15 @@ class VisualSettings:
         hybrid_mask: Whether visual tokens attend to each other in both directions.
         rows: The hook on the output head.
         hooks: The hooks on the decoder layers; none where the model injects by itself.
+        verified: Whether the visual states were seen to reach the layers.
+        plain_head: Whether the logits are a plain product; None before it was tried.
     """
 
     hybrid_mask: bool = False
     rows: RowSelection = field(default_factory=RowSelection)
     hooks: list[LayerInjection] = field(default_factory=list)
     verified: bool = False
+    plain_head: bool | None = None
 
 
 class VisualLanguageModel:
@@ -98,7 +102,7 @@ def visual_forward(lm: Any, forward: Callable[..., Any], kwargs: dict[str, Any])
     Both concern the prompt only: in a decode step, the keys and values of the visual positions are
     in the cache already.
     """
-    states, mask, layers, rows = (kwargs.pop(name, None) for name in _EXTRA_ARGUMENTS)
+    states, mask, layers, length, rows = (kwargs.pop(name, None) for name in _EXTRA_ARGUMENTS)
     settings: VisualSettings = lm.visual_settings
     injects = False
     if mask is not None and _past_length(kwargs) == 0:
@@ -106,7 +110,10 @@ def visual_forward(lm: Any, forward: Callable[..., Any], kwargs: dict[str, Any])
         injects = states is not None and len(layers) > 0
         if injects:
             kwargs.update(visual_states=states, visual_index=index_of_visual(mask), visual_layers=tuple(layers))
-        if settings.hybrid_mask:
+        if settings.hybrid_mask and length is not None and getattr(lm, "attends_by_layout", False):
+            starts = mask.to(torch.int8).argmax(dim=1)
+            kwargs["prefix"] = PrefixLayout(starts, length, mask.shape[1], kwargs.get("attention_mask"))
+        elif settings.hybrid_mask:
             kwargs["attention_mask"] = _hybrid(lm, mask, kwargs)
     settings.rows.rows = rows
     try:
