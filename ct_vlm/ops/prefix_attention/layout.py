@@ -68,6 +68,7 @@ class PrefixLayout:
         self.total = total
         self.valid = None if attention_mask is None else attention_mask.bool()
         self._visible: dict[int, Tensor] = {}
+        self._causal: dict[tuple[int, int], Tensor] = {}
 
     def visible(self, rows: int | None = None) -> Tensor:
         """Return which key (column) the last ``rows`` positions see: the dense mask, for those who need one.
@@ -94,7 +95,10 @@ class PrefixLayout:
 
     def causal(self, rows: int, keys: int) -> Tensor:
         """Return what the last ``rows`` of ``keys`` positions see if none of them is visual; ``(rows, keys)``, bool."""
-        return torch.ones(rows, keys, dtype=torch.bool, device=self.starts.device).tril(keys - rows)
+        if (rows, keys) not in self._causal:
+            ones = torch.ones(rows, keys, dtype=torch.bool, device=self.starts.device)
+            self._causal[rows, keys] = ones.tril(keys - rows)
+        return self._causal[rows, keys]
 
     @cached_property
     def runs(self) -> tuple[Run, ...] | None:
