@@ -49,11 +49,11 @@ class DemoRecipe:
 
 FULL = DemoRecipe(
     shape=(32, 48, 48),
-    train_volumes=2000,
+    train_volumes=2400,
     held_out_volumes=300,
     segmentation=StageRecipe(steps=700, batch_size=4, lr=6e-3),
     classification=StageRecipe(steps=300, batch_size=4, lr=3e-3),
-    impression=StageRecipe(steps=360, batch_size=24, lr=8e-3),
+    impression=StageRecipe(steps=380, batch_size=24, lr=8e-3),
     report=StageRecipe(steps=500, batch_size=16, lr=8e-3),
     vocab_size=1000,
     max_new_tokens=256,

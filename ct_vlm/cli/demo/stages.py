@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,7 +20,7 @@ from ct_vlm.tasks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from ct_vlm.cli.demo.recipe import DemoRecipe, StageRecipe
@@ -150,7 +150,7 @@ class DemoRun:
                 torch.set_num_threads(1)
             texts = section_texts(data, section)
             items = encoded[0].items
-            kept = [i for i in _fewer_normal(items) if items[i]["volume_id"] in texts]
+            kept = [i for i, item in enumerate(items) if item["volume_id"] in texts]
             values = {"report": [texts[items[i]["volume_id"]] for i in kept]}
             if section != "findings":
                 values["prompt"] = ["Write the impression:"] * len(kept)
@@ -158,12 +158,6 @@ class DemoRun:
             return FeatureDataModule({"train": train}, batch_size=stage.batch_size // self.processes, seed=self.seed)
 
         return make
-
-
-def _fewer_normal(items: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return all abnormal studies and every third normal one: most sentences of either are normal."""
-    normal = [index for index, item in enumerate(items) if not item["labels"].any()]
-    return sorted(set(range(len(items))) - set(normal) | set(normal[::3]))
 
 
 def _optimizer(stage: StageRecipe) -> OptimizerConfig:
