@@ -56,20 +56,20 @@ def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.d
 
 
 @torch.no_grad()
-def _generate(inputs: dict[str, Any], *, use_cache: bool) -> Tensor:
+def _cached(inputs: dict[str, Any]) -> Tensor:
     """Return the new ids, as floating-point numbers so that they can be compared."""
-    options = {"max_new_tokens": inputs["new_tokens"], "temperature": 0.0, "use_cache": use_cache}
-    ids: Tensor = inputs["lm"].generate(**inputs["inputs"], generation_config=generation_config([], 0, **options))
+    config = generation_config([], 0, max_new_tokens=inputs["new_tokens"], temperature=0.0)
+    ids: Tensor = inputs["lm"].generate(**inputs["inputs"], generation_config=config)
     return ids.to(inputs["lm"].dtype)
 
 
 @torch.no_grad()
-def _all_logits(inputs: dict[str, Any]) -> Tensor:
-    """Run the whole sequence for every token and project every row, as U-VLM's sampler does."""
+def _recomputed(inputs: dict[str, Any], *, rows: int) -> Tensor:
+    """Run the whole sequence for every token, as U-VLM's sampler does; 0 rows of logits means all, as there."""
     lm, arguments = inputs["lm"], dict(inputs["inputs"])
     found = []
     for _ in range(inputs["new_tokens"]):
-        logits = lm(**arguments, use_cache=False).logits
+        logits = lm(**arguments, use_cache=False, logits_to_keep=rows).logits
         found.append(logits[:, -1].argmax(-1))
         new = lm.get_input_embeddings()(found[-1])[:, None]
         arguments["inputs_embeds"] = torch.cat([arguments["inputs_embeds"], new], 1)
@@ -79,9 +79,9 @@ def _all_logits(inputs: dict[str, Any]) -> Tensor:
 
 
 PROVIDERS: dict[str, Callable[[dict[str, Any]], Tensor]] = {
-    BASELINE: _all_logits,
-    "full recomputation, last row": lambda inputs: _generate(inputs, use_cache=False),
-    "ct_vlm": lambda inputs: _generate(inputs, use_cache=True),
+    BASELINE: lambda inputs: _recomputed(inputs, rows=0),
+    "full recomputation, last row of logits": lambda inputs: _recomputed(inputs, rows=1),
+    "ct_vlm": _cached,
 }
 
 

@@ -45,7 +45,7 @@ def test_training_equals_the_dense_mask(side, checkpointing, make_decoder, make_
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"use_cache": False}])
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
 def test_texts_equal_those_of_the_dense_mask(options, make_decoder, make_visual, dense):
     decoder, visual = make_decoder("report", hybrid_mask=True), make_visual(batch=3)
     texts = decoder.generate(PROMPTS, visual, max_new_tokens=6, **options)
