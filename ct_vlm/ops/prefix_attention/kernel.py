@@ -38,11 +38,27 @@ def _last(first, low, begin, end, num_rows, total, BLOCK_M: tl.constexpr):
 
 
 @triton.jit
+def _earliest(low, begin, end, num_rows, total, BLOCK_N: tl.constexpr):
+    """Return the first row that sees a block of keys: rows before a key see it only if both are visual."""
+    position = tl.where((low < end) & (low + BLOCK_N > begin), tl.minimum(low, begin), low)
+    return tl.maximum(position - (total - num_rows), 0)
+
+
+@triton.jit
+def _gradients(query, key, value, grad_out, shift, sums, seen, scale, WIDEN: tl.constexpr):
+    """Return the weights of a tile and the gradient of its scores."""
+    weights = tl.exp2(_dot(query, tl.trans(key), WIDEN) * (scale * LOG2_E) - shift[:, None])
+    # the weight of a hidden key may overflow: it must not meet anything
+    weights = tl.where(seen, weights, 0.0)
+    return weights, weights * (_dot(grad_out, tl.trans(value), WIDEN) - sums[:, None])
+
+
+@triton.jit
 def prefix_fwd_kernel(
     q,  # queries (B, H, T, d)
     k,  # keys (B, G, S, d)
     v,  # values (B, G, S, d)
-    out,  # output (B, H, T, d)
+    out,  # output (B, H, T, d), laid out as (B, T, H, d)
     lse,  # log2 of the sum of exponentials (B, H, T), fp32
     starts,  # first visual token of a sample (B,)
     valid,  # whether a position is a token (B, S), bytes; not read unless PADDED
@@ -59,9 +75,6 @@ def prefix_fwd_kernel(
     stride_vb,
     stride_vh,
     stride_vs,
-    stride_ob,
-    stride_oh,
-    stride_ot,
     GROUP: tl.constexpr,
     HEAD: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -76,13 +89,13 @@ def prefix_fwd_kernel(
     places = first + tl.arange(0, BLOCK_M)
     exists, rows = places < num_rows, places + (total - num_rows)
     begin = tl.load(starts + batch)
-    end = begin + length
     query = _load(q + batch * stride_qb + head * stride_qh, places, stride_qt, exists, HEAD, BLOCK_D)
     k += batch * stride_kb + (head // GROUP) * stride_kh
     v += batch * stride_vb + (head // GROUP) * stride_vh
     top = tl.full([BLOCK_M], float("-inf"), tl.float32)
     sums = tl.zeros([BLOCK_M], tl.float32)
     pooled = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    end = begin + length
     for block in range(0, _last(first, first + total - num_rows, begin, end, num_rows, total, BLOCK_M), BLOCK_N):
         keys = block + tl.arange(0, BLOCK_N)
         key = _load(k, keys, stride_ks, keys < total, HEAD, BLOCK_D)
@@ -92,16 +105,15 @@ def prefix_fwd_kernel(
         higher = tl.maximum(top, tl.max(scores, 1))
         # a row that has not seen any key yet: no infinity may be taken from another
         base = tl.where(higher == float("-inf"), 0.0, higher)
-        weights = tl.exp2(scores - base[:, None])
-        shrink = tl.exp2(top - base)
+        weights, shrink = tl.exp2(scores - base[:, None]), tl.exp2(top - base)
         value = _load(v, keys, stride_vs, keys < total, HEAD, BLOCK_D)
         pooled = pooled * shrink[:, None] + _dot(weights.to(value.dtype), value, WIDEN)
         sums = sums * shrink + tl.sum(weights, 1)
         top = higher
     # rows behind the last one may have seen nothing; they are not stored
     sums = tl.where(exists, sums, 1.0)
-    place = out + batch * stride_ob + head * stride_oh
-    _store(place, places, stride_ot, exists, pooled / sums[:, None], HEAD, BLOCK_D)
+    place = out + (batch * num_rows * tl.num_programs(1) + head) * HEAD
+    _store(place, places, tl.num_programs(1) * HEAD, exists, pooled / sums[:, None], HEAD, BLOCK_D)
     tl.store(lse + (batch * tl.num_programs(1) + head) * num_rows + places, top + tl.log2(sums), mask=exists)
 
 
@@ -111,8 +123,8 @@ def prefix_bwd_q_kernel(
     k,
     v,
     out,
-    grad,  # gradient of the output (B, H, T, d), strides of the output
-    grad_q,  # gradient of the queries (B, H, T, d), strides of the output
+    grad,  # gradient of the output (B, H, T, d), laid out alike
+    grad_q,  # gradient of the queries (B, H, T, d), laid out alike
     lse,
     delta,  # written: sum of output times its gradient (B, H, T), fp32
     starts,
@@ -130,9 +142,6 @@ def prefix_bwd_q_kernel(
     stride_vb,
     stride_vh,
     stride_vs,
-    stride_ob,
-    stride_oh,
-    stride_ot,
     GROUP: tl.constexpr,
     HEAD: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -149,9 +158,9 @@ def prefix_bwd_q_kernel(
     begin = tl.load(starts + batch)
     end = begin + length
     query = _load(q + batch * stride_qb + head * stride_qh, places, stride_qt, exists, HEAD, BLOCK_D)
-    offset = batch * stride_ob + head * stride_oh
-    result = _load(out + offset, places, stride_ot, exists, HEAD, BLOCK_D)
-    grad_out = _load(grad + offset, places, stride_ot, exists, HEAD, BLOCK_D)
+    offset, stride_o = (batch * num_rows * tl.num_programs(1) + head) * HEAD, tl.num_programs(1) * HEAD
+    result = _load(out + offset, places, stride_o, exists, HEAD, BLOCK_D)
+    grad_out = _load(grad + offset, places, stride_o, exists, HEAD, BLOCK_D)
     line = (batch * tl.num_programs(1) + head) * num_rows
     shift = tl.load(lse + line + places, mask=exists, other=float("inf"))
     sums = tl.sum(result.to(tl.float32) * grad_out.to(tl.float32), 1)
@@ -164,12 +173,9 @@ def prefix_bwd_q_kernel(
         key = _load(k, keys, stride_ks, keys < total, HEAD, BLOCK_D)
         value = _load(v, keys, stride_vs, keys < total, HEAD, BLOCK_D)
         seen = _seen(rows, keys, begin, end, valid + batch * total, total, PADDED)
-        weights = tl.exp2(_dot(query, tl.trans(key), WIDEN) * (scale * LOG2_E) - shift[:, None])
-        # the weight of a hidden key may overflow: it must not meet anything
-        weights = tl.where(seen, weights, 0.0)
-        grad_scores = weights * (_dot(grad_out, tl.trans(value), WIDEN) - sums[:, None])
+        _, grad_scores = _gradients(query, key, value, grad_out, shift, sums, seen, scale, WIDEN)
         found += _dot(grad_scores.to(key.dtype), key, WIDEN)
-    _store(grad_q + offset, places, stride_ot, exists, found * scale, HEAD, BLOCK_D)
+    _store(grad_q + offset, places, stride_o, exists, found * scale, HEAD, BLOCK_D)
 
 
 @triton.jit
@@ -197,9 +203,6 @@ def prefix_bwd_kv_kernel(
     stride_vb,
     stride_vh,
     stride_vs,
-    stride_ob,
-    stride_oh,
-    stride_ot,
     GROUP: tl.constexpr,
     HEAD: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -212,33 +215,28 @@ def prefix_bwd_kv_kernel(
     batch, group = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     low = tl.program_id(2) * BLOCK_N
     keys = low + tl.arange(0, BLOCK_N)
-    begin = tl.load(starts + batch)
+    begin, inside = tl.load(starts + batch), keys < total
     end = begin + length
-    inside = keys < total
     key = _load(k + batch * stride_kb + group * stride_kh, keys, stride_ks, inside, HEAD, BLOCK_D)
     value = _load(v + batch * stride_vb + group * stride_vh, keys, stride_vs, inside, HEAD, BLOCK_D)
-    found_k = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    found_v = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    # rows before a key see it only if both are visual
-    earliest = tl.where((low < end) & (low + BLOCK_N > begin), tl.minimum(low, begin), low)
-    earliest = tl.maximum(earliest - (total - num_rows), 0)
+    found_k, found_v = tl.zeros([BLOCK_N, BLOCK_D], tl.float32), tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    earliest = _earliest(low, begin, end, num_rows, total, BLOCK_N)
     heads = tl.num_programs(1).to(tl.int64) * GROUP
-    for member in range(GROUP):
-        head = group * GROUP + member
+    for head in range(group * GROUP, group * GROUP + GROUP):
         line = (batch * heads + head) * num_rows
         for first in range(earliest, num_rows, BLOCK_M):
             places = first + tl.arange(0, BLOCK_M)
             exists, rows = places < num_rows, places + (total - num_rows)
             query = _load(q + batch * stride_qb + head * stride_qh, places, stride_qt, exists, HEAD, BLOCK_D)
-            grad_out = _load(grad + batch * stride_ob + head * stride_oh, places, stride_ot, exists, HEAD, BLOCK_D)
+            grad_out = _load(
+                grad + (batch * num_rows * heads + head) * HEAD, places, heads * HEAD, exists, HEAD, BLOCK_D
+            )
             # a row that does not exist has no weight: exp2(-inf)
             shift = tl.load(lse + line + places, mask=exists, other=float("inf"))
             sums = tl.load(delta + line + places, mask=exists, other=0.0)
             seen = _seen(rows, keys, begin, end, valid + batch * total, total, PADDED)
-            weights = tl.exp2(_dot(query, tl.trans(key), WIDEN) * (scale * LOG2_E) - shift[:, None])
-            weights = tl.where(seen, weights, 0.0)
+            weights, grad_scores = _gradients(query, key, value, grad_out, shift, sums, seen, scale, WIDEN)
             found_v += _dot(tl.trans(weights.to(grad_out.dtype)), grad_out, WIDEN)
-            grad_scores = weights * (_dot(grad_out, tl.trans(value), WIDEN) - sums[:, None])
             found_k += _dot(tl.trans(grad_scores.to(query.dtype)), query, WIDEN)
     offset = (batch * tl.num_programs(1) + group) * total * HEAD
     _store(grad_k + offset, keys, HEAD, inside, found_k * scale, HEAD, BLOCK_D)
@@ -284,7 +282,7 @@ class _PrefixAttention(torch.autograd.Function):
         lse = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
         places = (starts.int(), starts.int() if valid is None else valid.to(torch.uint8).contiguous())
         ctx.sizes = _Sizes(query, key, padded=valid is not None)
-        ctx.numbers = (scale, length, *ctx.sizes.strides(query, key, value, out))
+        ctx.numbers = (scale, length, *ctx.sizes.strides(query, key, value))
         if out.numel():
             tensors = (query, key, value, out, lse, *places)
             prefix_fwd_kernel[ctx.sizes.grid_q](*tensors, *ctx.numbers, **ctx.sizes.constants)
@@ -298,7 +296,7 @@ class _PrefixAttention(torch.autograd.Function):
         grad_q, delta = _rows_first(query), torch.empty_like(lse)
         grad_k = torch.empty(key.shape, dtype=key.dtype, device=key.device)
         grad_v = torch.empty(value.shape, dtype=value.dtype, device=value.device)
-        # the kernels read the gradient with the strides of the output
+        # the kernels read the gradient as the output is laid out
         grad = _rows_first(query).copy_(grad) if grad.stride() != out.stride() else grad
         rest = (lse, delta, *places, *ctx.numbers)
         if out.numel():
@@ -331,9 +329,9 @@ class _Sizes:
         self.grid_k = (batch, groups, triton.cdiv(total, block_n))
 
     @staticmethod
-    def strides(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> tuple[int, ...]:
+    def strides(query: Tensor, key: Tensor, value: Tensor) -> tuple[int, ...]:
         """Return the sizes and strides that all three kernels take."""
-        found = [stride for tensor in (query, key, value, out) for stride in tensor.stride()[:3]]
+        found = [stride for tensor in (query, key, value) for stride in tensor.stride()[:3]]
         return (query.shape[2], key.shape[2], *found)
 
 
