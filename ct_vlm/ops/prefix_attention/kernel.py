@@ -215,8 +215,7 @@ def prefix_bwd_kv_kernel(
     batch, group = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     low = tl.program_id(2) * BLOCK_N
     keys = low + tl.arange(0, BLOCK_N)
-    begin, inside = tl.load(starts + batch), keys < total
-    end = begin + length
+    begin, end, inside = tl.load(starts + batch), tl.load(starts + batch) + length, keys < total
     key = _load(k + batch * stride_kb + group * stride_kh, keys, stride_ks, inside, HEAD, BLOCK_D)
     value = _load(v + batch * stride_vb + group * stride_vh, keys, stride_vs, inside, HEAD, BLOCK_D)
     found_k, found_v = tl.zeros([BLOCK_N, BLOCK_D], tl.float32), tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
