@@ -219,12 +219,12 @@ class CausalLMDecoder(Decoder):
         top_p: float = 1.0,
         top_k: int = 0,
         seed: int | None = None,
-        use_cache: bool = True,
         **options: Any,
     ) -> list[str]:
         """Write one text a prompt: greedy by default, with beams, or by sampling.
 
-        Prompts may differ in length; every sample stops at its own end-of-text token.
+        Prompts may differ in length; every sample stops at its own end-of-text token. Keys and values
+        are always kept between steps: transformers does so wherever a prompt is given as embeddings.
 
         Args:
             prompts: One instruction a sample, in the form that training used.
@@ -236,7 +236,6 @@ class CausalLMDecoder(Decoder):
             top_p: Smallest probability mass that tokens are drawn from.
             top_k: Number of tokens drawn from; 0 means all.
             seed: Seed of the draws; the global random state is left as it was.
-            use_cache: Whether keys and values are kept between steps.
             options: Further fields of ``transformers.GenerationConfig``, such as
                 ``repetition_penalty``, ``no_repeat_ngram_size`` or ``length_penalty``.
 
@@ -258,7 +257,6 @@ class CausalLMDecoder(Decoder):
             do_sample=do_sample,
             top_p=top_p,
             top_k=top_k,
-            use_cache=use_cache,
             **options,
         )
         text = self.encode(prompts, visual=visual, padding_side="left").to(self.lm.device)

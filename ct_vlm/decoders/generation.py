@@ -27,10 +27,13 @@ def generation_config(stop: Sequence[int], pad: int, *, max_new_tokens: int, tem
             ``transformers.GenerationConfig``.
 
     Raises:
-        ConfigError: If a value is out of range.
+        ConfigError: If a value is out of range, or the cache is switched off.
     """
     from transformers import GenerationConfig
 
+    if not options.pop("use_cache", True):
+        msg = "`use_cache=False` has no effect: transformers keeps a cache wherever a prompt is given as embeddings."
+        raise ConfigError(msg, "Leave it out.")
     if max_new_tokens < 1 or options.get("num_beams", 1) < 1 or temperature < 0:
         cause = (
             f"Expected max_new_tokens >= 1, num_beams >= 1 and temperature >= 0, but got {max_new_tokens}, "

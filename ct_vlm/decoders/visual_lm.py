@@ -50,15 +50,6 @@ class VisualSettings:
 class VisualLanguageModel:
     """Mixin put in front of a transformers causal LM class by :func:`make_visual`."""
 
-    def prepare_inputs_for_generation(self, input_ids: Any, *, inputs_embeds: Any = None, **kwargs: Any) -> Any:
-        """Keep the prompt's embeddings in every step when generating without a cache."""
-        if inputs_embeds is not None and not kwargs.get("use_cache", True):
-            new = self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined]
-            inputs_embeds = torch.cat([inputs_embeds, new.to(inputs_embeds.dtype)], dim=1)
-            kwargs["is_first_iteration"] = True
-        parent: Any = super()
-        return parent.prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
-
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copy and pickle through the transformers class, as the swapped one has no import path."""
         reduced = super().__reduce_ex__(protocol)
