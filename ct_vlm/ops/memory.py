@@ -16,7 +16,9 @@ SMALLEST = 32 * 2**20
 LIMIT = 2**30
 """Most bytes kept for the next call."""
 
-_free: list[Tensor] = []
+# size to kept memory; single operations on lists and dicts only, because backward passes run in
+# threads of their own and a finalizer may run between any two statements
+_free: dict[int, list[Tensor]] = {}
 
 
 def empty_large(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
@@ -51,21 +53,29 @@ def empty_large(*shape: int, dtype: torch.dtype, device: torch.device | str = "c
 
 def release_memory() -> int:
     """Give the memory that is kept for the next call back to the system; return its bytes."""
-    total = sum(owner.numel() for owner in _free)
+    total = _kept_bytes()
     _free.clear()
     return total
 
 
+def _kept_bytes() -> int:
+    return sum(size * len(kept) for size, kept in list(_free.items()))
+
+
 def _take(size: int) -> Tensor:
     """Return kept bytes of exactly this size, or new ones."""
-    for index, owner in enumerate(_free):
-        if owner.numel() == size:
-            return _free.pop(index)
-    return torch.empty(size, dtype=torch.uint8)
+    try:
+        return _free[size].pop()
+    except (KeyError, IndexError):
+        return torch.empty(size, dtype=torch.uint8)
 
 
 def _keep(owner: Tensor) -> None:
-    """Keep bytes, and let go of the oldest ones beyond the limit."""
-    _free.append(owner)
-    while sum(kept.numel() for kept in _free) > LIMIT:
-        _free.pop(0)
+    """Keep bytes, and let go of others beyond the limit, those of the longest known size first."""
+    _free.setdefault(owner.numel(), []).append(owner)
+    while _kept_bytes() > LIMIT:
+        for size, kept in list(_free.items()):
+            if kept:
+                kept.pop()
+                break
+            _free.pop(size, None)

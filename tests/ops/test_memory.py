@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,3 +82,15 @@ def test_small_tensors_and_other_devices_are_plain() -> None:
     assert empty_large(3, dtype=torch.float32).shape == (3,)
     assert empty_large(100, dtype=torch.float32, device="meta").is_meta
     assert release_memory() == 0
+
+
+def test_threads_never_share_memory() -> None:
+    def work(number: int) -> bool:
+        fine = True
+        for step in range(200):
+            tensor = empty_large(4 + step % 3, 8, dtype=torch.float32).fill_(number)
+            fine = fine and bool((tensor == number).all())
+        return fine
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(8)))
