@@ -30,6 +30,11 @@ AIMS = (
     Aim("mask_pool", "r197_32x64x64_c256", "naive", "forward", "memory", 100),
     Aim("mask_pool", "r197_32x64x64_c256", "one_hot_matmul", "full", "time", 10),
     Aim("region_counts", "r6_240x480x480", "naive", "forward", "time", 40),
+    Aim("prefix_attention", "b4_v384_t300", "eager + dense mask", "forward", "time", 5),
+    Aim("prefix_attention", "b1_v3072_t300", "eager + dense mask", "forward", "time", 5),
+    Aim("lm_loss", "v151669_384_300", "logits of all rows", "full", "time", 2.2),
+    Aim("lm_loss", "v151669_384_300", "logits of all rows", "full", "memory", 2),
+    Aim("generation", "v8192_n256", "full recomputation", "forward", "time", 20),
     Aim("video_cubes", "cubes_240x476x476", "mp4", "forward", "time", 15),
 )
 

@@ -29,7 +29,6 @@ def _case(name: str, vocabulary: int, new_tokens: int, visual: int = 384) -> dic
 
 CASES: list[dict[str, Any]] = [
     _case("v8192_n256", 8192, 256),
-    _case("v151669_n256", 151_669, 256),
     _case("v8192_n16", 8192, 16),
 ]
 REFERENCE = "ct_vlm"
