@@ -31,6 +31,7 @@ CASES: list[dict[str, Any]] = [
     _case("v8192_n256", 8192, 256),
     _case("v8192_n16", 8192, 16),
 ]
+TESTS = "tests/decoders/test_generation.py"
 REFERENCE = "ct_vlm"
 BASELINE = "full recomputation"
 GRADIENTS: tuple[str, ...] = ()
