@@ -1,7 +1,7 @@
 """SIGReg: how far embeddings are from an isotropic Gaussian, by Epps-Pulley statistics of random projections.
 
 For each direction a, with ``u = x a`` and the empirical characteristic function
-``phi(t) = mean_n exp(i t u_n)``, the statistic is
+``phi(t) = mean_n exp(i t u_n)``, the statistic is::
 
     T = N * integral |phi(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt
 
