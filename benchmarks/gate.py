@@ -29,7 +29,9 @@ def require_green(tests: str, root: Path = ROOT) -> None:
         RedTestsError: If a test fails or none was found.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", tests]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # options meant for a run of pytest that this one may be a part of
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["OMP_NUM_THREADS"] = "1"
     ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if ended.returncode != 0:
         last = "\n".join((ended.stdout + ended.stderr).rstrip().splitlines()[-8:])
