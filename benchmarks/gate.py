@@ -30,7 +30,7 @@ def require_green(tests: str, root: Path = ROOT) -> None:
     """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", tests]
     # options meant for a run of pytest that this one may be a part of
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     environment["OMP_NUM_THREADS"] = "1"
     ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if ended.returncode != 0:
