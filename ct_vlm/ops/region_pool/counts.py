@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FEW_REGIONS = 16
 """Up to here, comparing a cached slice with each region is faster than a histogram of it."""
+_TORCH_COUNTS = (np.uint8, np.int16, np.int32, np.int64)
 MANY_PIXELS = 2 * 256 * 256
 """From here, a histogram of pairs of bytes is faster than one of bytes: its table has 256 x 256 counters."""
 
@@ -109,6 +110,8 @@ def _histogram(pixels: NDArray[np.integer], counts: NDArray[np.int64]) -> None:
     if pixels.dtype == np.uint8 and len(pixels) >= MANY_PIXELS and len(pixels) % 2 == 0:
         pairs = np.bincount(pixels.view(np.uint16), minlength=2**16).reshape(256, 256)
         found = pairs.sum(0) + pairs.sum(1)
+    elif pixels.dtype in _TORCH_COUNTS and len(pixels) and pixels.min() >= 0 and pixels.max() < 2**16:
+        found = torch.bincount(torch.from_numpy(pixels), minlength=width).numpy()
     else:
         found = np.bincount(np.where((pixels >= 0) & (pixels < width), pixels, 0), minlength=width)
     found = found[1:width]
