@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from ct_vlm.ops.gated_cross_attention import CrossAttentionWeights, MemoryKV, gated_cross_attention, memory_kv
+from ct_vlm.ops.gated_cross_attention import AttentionWeights, MemoryKV, gated_cross_attention, memory_kv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +56,8 @@ def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.d
     return inputs | {"cached": projected if case["decode"] else None, "module": _module(inputs)}
 
 
-def _weights(inputs: dict[str, Any]) -> CrossAttentionWeights:
-    return CrossAttentionWeights(*(inputs[name] for name in WEIGHTS))
+def _weights(inputs: dict[str, Any]) -> AttentionWeights:
+    return AttentionWeights(*(inputs[name] for name in WEIGHTS))
 
 
 def _project(inputs: dict[str, Any]) -> MemoryKV:

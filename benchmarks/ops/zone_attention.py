@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from ct_vlm.ops.zone_attention import ZoneBlockWeights, ZoneLayout, block_flops, fold_queries, zone_attention_block
+from ct_vlm.ops.zone_attention import AttentionWeights, ZoneLayout, block_flops, fold_queries, zone_attention_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +69,8 @@ def _inside(case: dict[str, Any]) -> Tensor:
     return zone.unsqueeze(1) == query_zone.unsqueeze(1)
 
 
-def _weights(inputs: dict[str, Any]) -> ZoneBlockWeights:
-    return ZoneBlockWeights(*(inputs[name] for name in WEIGHTS))
+def _weights(inputs: dict[str, Any]) -> AttentionWeights:
+    return AttentionWeights(*(inputs[name] for name in WEIGHTS))
 
 
 def _block(inputs: dict[str, Any], **options: str) -> Tensor:
@@ -174,7 +174,7 @@ def floor(case: dict[str, Any], dtype: torch.dtype) -> dict[str, int]:
     """Return the least operations of a forward pass over both forms, and the bytes that must be read and written."""
     layout = ZoneLayout.even(case["lengths"], case["zones"])
     dim, tokens = case["dim"], case["zones"] * case["queries"]
-    weights = ZoneBlockWeights(*(torch.empty(dim, dim, device="meta") for _ in range(4)))
+    weights = AttentionWeights(*(torch.empty(dim, dim, device="meta") for _ in range(4)))
     flops = min(block_flops(layout, weights, case["queries"], case["heads"]).values())
     elements = 4 * dim * dim + 4 * dim + (layout.total + tokens + len(case["lengths"]) * tokens) * dim
     return {"flops": flops, "bytes": elements * dtype.itemsize}

@@ -287,17 +287,32 @@ class _Sizes:
 
     def __init__(self, query: Tensor, shape: torch.Size, longest: int) -> None:
         segments, num_queries, heads, dim = shape
-        block_d = max(SMALLEST_TILE, triton.next_power_of_2(dim))
-        # wide heads and wide numbers get narrow tiles: all of a program's must fit into 99 KiB of shared memory,
-        # the least that a GPU of compute capability 8 and newer has
-        most = (64 if block_d <= 64 else 32) // (2 if query.dtype == torch.float32 else 1)
-        block_m = min(most, max(SMALLEST_TILE, triton.next_power_of_2(num_queries)))
-        block_n = min(most, max(SMALLEST_TILE, triton.next_power_of_2(longest)))
+        self.tiles = tile_sizes(query, dim, num_queries, longest)
+        self.grid_q = (segments, heads, triton.cdiv(num_queries, self.tiles["BLOCK_M"]))
+        self.grid_k = (segments, heads, triton.cdiv(longest, self.tiles["BLOCK_N"]))
+
+
+def tile_sizes(query: Tensor, dim: int, rows: int, keys: int) -> dict[str, Any]:
+    """Return the constants of an attention kernel that depend on sizes and dtype alone.
+
+    Args:
+        query: Queries; their dtype and device count.
+        dim: Width of a head.
+        rows: Queries that share keys.
+        keys: Most keys that a query sees.
+    """
+    block_d = max(SMALLEST_TILE, triton.next_power_of_2(dim))
+    # wide heads and wide numbers get narrow tiles: all of a program's must fit into 99 KiB of shared memory,
+    # the least that a GPU of compute capability 8 and newer has
+    most = (64 if block_d <= 64 else 32) // (2 if query.dtype == torch.float32 else 1)
+    return {
+        "HEAD": dim,
+        "BLOCK_D": block_d,
+        "BLOCK_M": min(most, max(SMALLEST_TILE, triton.next_power_of_2(rows))),
+        "BLOCK_N": min(most, max(SMALLEST_TILE, triton.next_power_of_2(keys))),
         # Triton's interpreter, which runs on the CPU, multiplies the bits of bf16 numbers as if they were integers
-        widen = query.device.type == "cpu" and query.dtype == torch.bfloat16
-        self.tiles = {"HEAD": dim, "BLOCK_D": block_d, "BLOCK_M": block_m, "BLOCK_N": block_n, "WIDEN": widen}
-        self.grid_q = (segments, heads, triton.cdiv(num_queries, block_m))
-        self.grid_k = (segments, heads, triton.cdiv(longest, block_n))
+        "WIDEN": query.device.type == "cpu" and query.dtype == torch.bfloat16,
+    }
 
 
 def _by_rows(tensor: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import torch.nn.functional as F
 
@@ -12,33 +12,7 @@ from ct_vlm.errors import ShapeError
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-class CrossAttentionWeights(NamedTuple):
-    """Projections of a cross-attention, stored as ``nn.Linear`` stores them.
-
-    Args:
-        query: Query projection, of hidden states.
-        key: Key projection, of the memory.
-        value: Value projection, of the memory.
-        out: Output projection.
-        query_bias: Bias of the query projection.
-        key_bias: Bias of the key projection.
-        value_bias: Bias of the value projection.
-        out_bias: Bias of the output projection.
-
-    Shape:
-        - query: ``(H * d, E)``; key, value: ``(H * d, C)``; out: ``(E, H * d)``.
-        - query_bias, key_bias, value_bias: ``(H * d,)``; out_bias: ``(E,)``.
-    """
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    out: Tensor
-    query_bias: Tensor | None = None
-    key_bias: Tensor | None = None
-    value_bias: Tensor | None = None
-    out_bias: Tensor | None = None
+    from ct_vlm.ops.weights import AttentionWeights
 
 
 @dataclass(frozen=True)
@@ -71,9 +45,7 @@ class MemoryKV:
         return type(self)(self.key.index_select(0, index), self.value.index_select(0, index), lengths)
 
 
-def memory_kv(
-    memory: Tensor, weights: CrossAttentionWeights, *, num_heads: int, mask: Tensor | None = None
-) -> MemoryKV:
+def memory_kv(memory: Tensor, weights: AttentionWeights, *, num_heads: int, mask: Tensor | None = None) -> MemoryKV:
     """Project a visual memory to keys and values, once for a whole generation.
 
     Attention does not depend on the order of its keys, so masked tokens are moved behind the valid
@@ -93,8 +65,8 @@ def memory_kv(
 
     Example:
         >>> import torch
-        >>> from ct_vlm.ops.gated_cross_attention import CrossAttentionWeights, memory_kv
-        >>> weights = CrossAttentionWeights(*(torch.eye(4) for _ in range(4)))
+        >>> from ct_vlm.ops.gated_cross_attention import AttentionWeights, memory_kv
+        >>> weights = AttentionWeights(*(torch.eye(4) for _ in range(4)))
         >>> found = memory_kv(torch.randn(1, 3, 4), weights, num_heads=2, mask=torch.tensor([[True, False, True]]))
         >>> found.key.shape, found.lengths
         (torch.Size([1, 3, 2, 2]), tensor([2], dtype=torch.int32))

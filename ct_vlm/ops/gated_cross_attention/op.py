@@ -14,13 +14,14 @@ from ct_vlm.ops.gated_cross_attention.attention import BACKENDS
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ct_vlm.ops.gated_cross_attention.memory import CrossAttentionWeights, MemoryKV
+    from ct_vlm.ops.gated_cross_attention.memory import MemoryKV
+    from ct_vlm.ops.weights import AttentionWeights
 
 
 def gated_cross_attention(
     residual: Tensor,
     memory: MemoryKV,
-    weights: CrossAttentionWeights,
+    weights: AttentionWeights,
     gate: Tensor | None = None,
     *,
     normed: Tensor | None = None,
@@ -54,8 +55,8 @@ def gated_cross_attention(
 
     Example:
         >>> import torch
-        >>> from ct_vlm.ops.gated_cross_attention import CrossAttentionWeights, gated_cross_attention, memory_kv
-        >>> weights = CrossAttentionWeights(*(torch.randn(8, 8) for _ in range(4)))
+        >>> from ct_vlm.ops.gated_cross_attention import AttentionWeights, gated_cross_attention, memory_kv
+        >>> weights = AttentionWeights(*(torch.randn(8, 8) for _ in range(4)))
         >>> memory, hidden = memory_kv(torch.randn(1, 5, 8), weights, num_heads=2), torch.randn(1, 3, 8)
         >>> closed = gated_cross_attention(hidden, memory, weights, torch.zeros(1))
         >>> bool(torch.equal(closed, hidden))
@@ -83,9 +84,7 @@ def gated_cross_attention(
     return torch.addmm(base, pooled.flatten(0, -2), weights.out.t()).view(residual.shape)
 
 
-def _check(
-    residual: Tensor, normed: Tensor, memory: MemoryKV, weights: CrossAttentionWeights, gate: Tensor | None
-) -> None:
+def _check(residual: Tensor, normed: Tensor, memory: MemoryKV, weights: AttentionWeights, gate: Tensor | None) -> None:
     """Raise if shapes do not fit each other."""
     batch, width = memory.key.shape[0], memory.key.shape[2] * memory.key.shape[3]
     if residual.ndim != 3 or residual.shape[0] != batch or residual.shape[-1] != weights.out.shape[0]:

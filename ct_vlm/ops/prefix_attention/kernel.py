@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch.autograd.function import once_differentiable
 
-from ct_vlm.ops._ragged.kernel import LOG2_E, SMALLEST_TILE, _dot, _load, _store
+from ct_vlm.ops._ragged.kernel import LOG2_E, _dot, _load, _store, tile_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -314,18 +314,10 @@ class _Sizes:
     def __init__(self, query: Tensor, key: Tensor, *, padded: bool) -> None:
         batch, heads, rows, dim = query.shape
         groups, total = key.shape[1:3]
-        block_d = max(SMALLEST_TILE, triton.next_power_of_2(dim))
-        # wide heads and wide numbers get narrow tiles: all of a program's must fit into 99 KiB of shared memory,
-        # the least that a GPU of compute capability 8 and newer has
-        most = (64 if block_d <= 64 else 32) // (2 if query.dtype == torch.float32 else 1)
-        block_m = min(most, max(SMALLEST_TILE, triton.next_power_of_2(rows)))
-        block_n = min(most, max(SMALLEST_TILE, triton.next_power_of_2(total)))
-        # Triton's interpreter, which runs on the CPU, multiplies the bits of bf16 numbers as if they were integers
-        widen = query.device.type == "cpu" and query.dtype == torch.bfloat16
-        self.constants = {"GROUP": heads // groups, "HEAD": dim, "BLOCK_D": block_d, "BLOCK_M": block_m}
-        self.constants |= {"BLOCK_N": block_n, "WIDEN": widen, "PADDED": padded}
-        self.grid_q = (batch, heads, triton.cdiv(rows, block_m))
-        self.grid_k = (batch, groups, triton.cdiv(total, block_n))
+        tiles = tile_sizes(query, dim, rows, total)
+        self.constants = {"GROUP": heads // groups, "PADDED": padded, **tiles}
+        self.grid_q = (batch, heads, triton.cdiv(rows, tiles["BLOCK_M"]))
+        self.grid_k = (batch, groups, triton.cdiv(total, tiles["BLOCK_N"]))
 
     @staticmethod
     def strides(query: Tensor, key: Tensor, value: Tensor) -> tuple[int, ...]:

@@ -7,15 +7,16 @@ of ragged volumes lie.
 
 from __future__ import annotations
 
-from ct_vlm.ops.zone_attention.absorbed import FoldedQueries, ZoneBlockWeights, fold_queries
+from ct_vlm.ops.weights import AttentionWeights
+from ct_vlm.ops.zone_attention.absorbed import FoldedQueries, fold_queries
 from ct_vlm.ops.zone_attention.block import block_flops, zone_attention_block
 from ct_vlm.ops.zone_attention.core import BACKENDS, example_inputs, zone_attention
 from ct_vlm.ops.zone_attention.layout import ZoneLayout
 
 __all__ = [
     "BACKENDS",
+    "AttentionWeights",
     "FoldedQueries",
-    "ZoneBlockWeights",
     "ZoneLayout",
     "block_flops",
     "example_inputs",

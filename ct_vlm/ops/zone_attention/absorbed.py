@@ -19,35 +19,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ct_vlm.ops.weights import AttentionWeights
     from ct_vlm.ops.zone_attention.layout import ZoneLayout
-
-
-class ZoneBlockWeights(NamedTuple):
-    """Projections of a zone attention block, stored as ``nn.Linear`` stores them.
-
-    Args:
-        query: Query projection.
-        key: Key projection.
-        value: Value projection.
-        out: Output projection.
-        query_bias: Bias of the query projection.
-        key_bias: Bias of the key projection; it has no effect on the result unless keys are transformed.
-        value_bias: Bias of the value projection.
-        out_bias: Bias of the output projection.
-
-    Shape:
-        - query: ``(H * d, E)``; key, value: ``(H * d, C)``; out: ``(F, H * d)``.
-        - query_bias, key_bias, value_bias: ``(H * d,)``; out_bias: ``(F,)``.
-    """
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    out: Tensor
-    query_bias: Tensor | None = None
-    key_bias: Tensor | None = None
-    value_bias: Tensor | None = None
-    out_bias: Tensor | None = None
 
 
 class FoldedQueries(NamedTuple):
@@ -66,7 +39,7 @@ class FoldedQueries(NamedTuple):
 
 
 def fold_queries(
-    queries: Tensor, weights: ZoneBlockWeights, *, num_heads: int, scale: float | None = None
+    queries: Tensor, weights: AttentionWeights, *, num_heads: int, scale: float | None = None
 ) -> FoldedQueries:
     """Project queries and fold the key projection into them, once for as long as weights do not change.
 
@@ -84,8 +57,8 @@ def fold_queries(
 
     Example:
         >>> import torch
-        >>> from ct_vlm.ops.zone_attention import ZoneBlockWeights, fold_queries
-        >>> weights = ZoneBlockWeights(*(torch.randn(8, 8) for _ in range(4)))
+        >>> from ct_vlm.ops.zone_attention import AttentionWeights, fold_queries
+        >>> weights = AttentionWeights(*(torch.randn(8, 8) for _ in range(4)))
         >>> fold_queries(torch.randn(3, 2, 8), weights, num_heads=2).rows.shape
         torch.Size([1, 3, 4, 8])
     """
@@ -96,7 +69,7 @@ def fold_queries(
     return FoldedQueries(folded.view(*queries.shape[:2], -1, weights.key.shape[1]), num_heads)
 
 
-def project_queries(queries: Tensor, weights: ZoneBlockWeights, scale: float) -> Tensor:
+def project_queries(queries: Tensor, weights: AttentionWeights, scale: float) -> Tensor:
     """Return scaled projected queries, channels first.
 
     The weight stands on the left in every product of this file: with few queries that is the faster order.
@@ -138,7 +111,7 @@ def pool_padded(folded: Tensor, slices: Tensor, layout: ZoneLayout) -> Tensor:
     return (probabilities.to(padded.dtype) @ padded).flatten(0, 1)
 
 
-def project_values(pooled: Tensor, weights: ZoneBlockWeights, layout: ZoneLayout, num_heads: int) -> Tensor:
+def project_values(pooled: Tensor, weights: AttentionWeights, layout: ZoneLayout, num_heads: int) -> Tensor:
     """Apply the value projection to pooled slices; a zone without slices stays zero.
 
     Shape:
@@ -153,14 +126,14 @@ def project_values(pooled: Tensor, weights: ZoneBlockWeights, layout: ZoneLayout
     return values
 
 
-def project_out(values: Tensor, weights: ZoneBlockWeights) -> Tensor:
+def project_out(values: Tensor, weights: AttentionWeights) -> Tensor:
     """Apply the output projection; **shape** ``(H * d, N * Q)`` to ``(N * Q, F)``."""
     out = torch.mm(weights.out, values).t()
     return out.contiguous() if weights.out_bias is None else out + weights.out_bias.to(out.dtype)
 
 
 def absorbed_padded(
-    queries: Tensor, slices: Tensor, layout: ZoneLayout, weights: ZoneBlockWeights, num_heads: int, scale: float
+    queries: Tensor, slices: Tensor, layout: ZoneLayout, weights: AttentionWeights, num_heads: int, scale: float
 ) -> Tensor:
     """Run the absorbed block in few large plain torch operations: the path of accelerators and of autocast.
 

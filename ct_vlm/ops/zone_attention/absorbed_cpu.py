@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from ct_vlm.ops.weights import AttentionWeights
 from ct_vlm.ops.zone_attention.absorbed import (
-    ZoneBlockWeights,
     fold,
     project_out,
     project_queries,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def absorbed_cpu(
-    queries: Tensor, slices: Tensor, layout: ZoneLayout, weights: ZoneBlockWeights, num_heads: int, scale: float
+    queries: Tensor, slices: Tensor, layout: ZoneLayout, weights: AttentionWeights, num_heads: int, scale: float
 ) -> Tensor:
     """Run the absorbed block; all tensors have one dtype.
 
@@ -82,7 +82,7 @@ class _AbsorbedBlock(torch.autograd.Function):
     def forward(
         ctx: Any, layout: ZoneLayout, num_heads: int, scale: float, queries: Tensor, slices: Tensor, *parts: Any
     ) -> Tensor:
-        weights = ZoneBlockWeights(*parts)
+        weights = AttentionWeights(*parts)
         projected = project_queries(queries.flatten(0, 2), weights, scale)
         folded = fold(projected, weights.key, num_heads).view(*queries.shape[:2], -1, slices.shape[1])
         pooled, probabilities = pool_runs(folded, slices, layout)
@@ -95,10 +95,10 @@ class _AbsorbedBlock(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         queries, slices, projected, folded, pooled, probabilities, values, *parts = ctx.saved_tensors
-        weights = ZoneBlockWeights(*parts)
+        weights = AttentionWeights(*parts)
         need_queries, need_slices, *rest = ctx.needs_input_grad[3:]
-        need = ZoneBlockWeights(*rest)
-        found: dict[str, Tensor | None] = dict.fromkeys(ZoneBlockWeights._fields)
+        need = AttentionWeights(*rest)
+        found: dict[str, Tensor | None] = dict.fromkeys(AttentionWeights._fields)
         grad_pooled = _backward_values(ctx, grad, values, pooled, weights, need, found)
         grad_folded, grad_slices = _backward_pool(
             ctx.layout, grad_pooled, slices, folded, probabilities, need_slices=need_slices
@@ -114,8 +114,8 @@ def _backward_values(
     grad: Tensor,
     values: Tensor,
     pooled: Tensor,
-    weights: ZoneBlockWeights,
-    need: ZoneBlockWeights,
+    weights: AttentionWeights,
+    need: AttentionWeights,
     found: dict[str, Tensor | None],
 ) -> Tensor:
     """Go back through output and value projection; return the gradient of ``pooled``."""
@@ -168,8 +168,8 @@ def _backward_fold(
     grad_folded: Tensor,
     queries: Tensor,
     projected: Tensor,
-    weights: ZoneBlockWeights,
-    need: ZoneBlockWeights,
+    weights: AttentionWeights,
+    need: AttentionWeights,
     found: dict[str, Tensor | None],
 ) -> Tensor:
     """Go back through folding and query projection; return the gradient of the queries."""

@@ -10,7 +10,6 @@ from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.ops.dispatch import override
 from ct_vlm.ops.zone_attention.absorbed import (
     FoldedQueries,
-    ZoneBlockWeights,
     absorbed_padded,
     pool_padded,
     project_out,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ct_vlm.ops.weights import AttentionWeights
     from ct_vlm.ops.zone_attention.layout import ZoneLayout
 
 FORMS = ("auto", "absorbed", "projected")
@@ -33,7 +33,7 @@ def zone_attention_block(
     queries: Tensor | FoldedQueries,
     slices: Tensor,
     layout: ZoneLayout,
-    weights: ZoneBlockWeights,
+    weights: AttentionWeights,
     *,
     num_heads: int,
     scale: float | None = None,
@@ -74,9 +74,9 @@ def zone_attention_block(
 
     Example:
         >>> import torch
-        >>> from ct_vlm.ops.zone_attention import ZoneBlockWeights, ZoneLayout, zone_attention_block
+        >>> from ct_vlm.ops.zone_attention import AttentionWeights, ZoneLayout, zone_attention_block
         >>> layout = ZoneLayout.even([6, 9], num_zones=3)
-        >>> weights = ZoneBlockWeights(*(torch.randn(8, 8) for _ in range(4)))
+        >>> weights = AttentionWeights(*(torch.randn(8, 8) for _ in range(4)))
         >>> zone_attention_block(torch.randn(3, 1, 8), torch.randn(15, 8), layout, weights, num_heads=2).shape
         torch.Size([2, 3, 1, 8])
     """
@@ -104,7 +104,7 @@ def zone_attention_block(
 
 
 def block_flops(
-    layout: ZoneLayout, weights: ZoneBlockWeights, num_queries: int, num_heads: int, *, shared: bool = True
+    layout: ZoneLayout, weights: AttentionWeights, num_queries: int, num_heads: int, *, shared: bool = True
 ) -> dict[str, int]:
     """Return the operations of both forms in a forward pass, a multiply and an add counted as two.
 
@@ -117,8 +117,8 @@ def block_flops(
 
     Example:
         >>> import torch
-        >>> from ct_vlm.ops.zone_attention import ZoneBlockWeights, ZoneLayout, block_flops
-        >>> weights = ZoneBlockWeights(*(torch.empty(1024, 1024, device="meta") for _ in range(4)))
+        >>> from ct_vlm.ops.zone_attention import AttentionWeights, ZoneLayout, block_flops
+        >>> weights = AttentionWeights(*(torch.empty(1024, 1024, device="meta") for _ in range(4)))
         >>> found = block_flops(ZoneLayout.even([240, 600], 8), weights, num_queries=4, num_heads=16)
         >>> round(found["projected"] / found["absorbed"], 1)
         6.0
@@ -137,7 +137,7 @@ def block_flops(
     }
 
 
-def _from_folded(folded: FoldedQueries, slices: Tensor, layout: ZoneLayout, weights: ZoneBlockWeights) -> Tensor:
+def _from_folded(folded: FoldedQueries, slices: Tensor, layout: ZoneLayout, weights: AttentionWeights) -> Tensor:
     """Run what is left of the absorbed block when its queries are folded already."""
     if not torch.is_grad_enabled() and _plain_cpu(folded.rows, slices, weights):
         pooled, _ = pool_runs(folded.rows, slices.contiguous(), layout)
@@ -153,7 +153,7 @@ def _choose(
     key_transform: object,
     queries: Tensor,
     layout: ZoneLayout,
-    weights: ZoneBlockWeights,
+    weights: AttentionWeights,
     num_heads: int,
 ) -> str:
     """Return the form that runs."""
@@ -172,14 +172,14 @@ def _choose(
     return min(flops, key=lambda name: flops[name])
 
 
-def _plain_cpu(queries: Tensor, slices: Tensor, weights: ZoneBlockWeights) -> bool:
+def _plain_cpu(queries: Tensor, slices: Tensor, weights: AttentionWeights) -> bool:
     """Tell whether the written-out form can run: on the CPU, one dtype, no autocast."""
     tensors = [queries, slices, *(weight for weight in weights if weight is not None)]
     plain = all(tensor.device.type == "cpu" and tensor.dtype == slices.dtype for tensor in tensors)
     return plain and not torch.is_autocast_enabled("cpu")
 
 
-def _check(queries: Tensor, slices: Tensor, layout: ZoneLayout, weights: ZoneBlockWeights, num_heads: int) -> None:
+def _check(queries: Tensor, slices: Tensor, layout: ZoneLayout, weights: AttentionWeights, num_heads: int) -> None:
     """Raise if shapes do not fit each other."""
     dim, channels = weights.query.shape[1], weights.key.shape[1]
     leading = [(layout.num_zones,), (layout.num_volumes, layout.num_zones), (1, layout.num_zones)]

@@ -9,7 +9,7 @@ from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.ops.dispatch import choose
 from ct_vlm.ops.gated_cross_attention import (
     BACKENDS,
-    CrossAttentionWeights,
+    AttentionWeights,
     MemoryKV,
     gated_cross_attention,
     memory_kv,
@@ -40,7 +40,7 @@ def run(leaves: list[torch.Tensor], mask: torch.Tensor | None, backend: str, dev
     """Return the output and all gradients."""
     leaves = [leaf.detach().to(device).requires_grad_() for leaf in leaves]
     residual, normed, memory, gate, *parts = leaves
-    weights = CrossAttentionWeights(*parts)
+    weights = AttentionWeights(*parts)
     projected = memory_kv(memory, weights, num_heads=heads, mask=None if mask is None else mask.to(device))
     out = gated_cross_attention(residual, projected, weights, gate, normed=normed, backend=backend)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(out)
@@ -58,7 +58,7 @@ def assert_equal(found: list[torch.Tensor], expected: list[torch.Tensor], dtype:
 def formula(leaves: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
     """Write the op as the formula reads, sample by sample and head by head."""
     residual, normed, memory, gate, *parts = leaves
-    w = CrossAttentionWeights(*parts)
+    w = AttentionWeights(*parts)
     out = []
     for base, rows, tokens, valid in zip(residual, normed, memory, mask, strict=True):
         query, key = rows @ w.query.T + w.query_bias, tokens[valid] @ w.key.T + w.key_bias
@@ -74,7 +74,7 @@ def formula(leaves: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
 def test_the_op_is_its_formula(backend: str) -> None:
     leaves = make()
     residual, normed, memory, gate, *parts = leaves
-    weights = CrossAttentionWeights(*parts)
+    weights = AttentionWeights(*parts)
     projected = memory_kv(memory, weights, num_heads=HEADS, mask=MASK)
     found = gated_cross_attention(residual, projected, weights, gate, normed=normed, backend=backend)
     torch.testing.assert_close(found, formula(leaves, MASK))
@@ -104,7 +104,7 @@ def test_the_kernel_in_half_precision(kernel_device: torch.device) -> None:
 def test_gradients_are_those_of_finite_differences() -> None:
     def call(*leaves: torch.Tensor) -> torch.Tensor:
         residual, normed, memory, gate, *parts = leaves
-        weights = CrossAttentionWeights(*parts)
+        weights = AttentionWeights(*parts)
         projected = memory_kv(memory, weights, num_heads=HEADS, mask=MASK)
         return gated_cross_attention(residual, projected, weights, gate, normed=normed)
 
@@ -113,7 +113,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 def test_without_valid_memory_only_the_bias_comes_through_the_gate() -> None:
     residual, _, memory, gate, *parts = make()
-    weights = CrossAttentionWeights(*parts)
+    weights = AttentionWeights(*parts)
     projected = memory_kv(memory, weights, num_heads=HEADS, mask=MASK)
     out = gated_cross_attention(residual, projected, weights, gate)
     assert weights.out_bias is not None
@@ -122,7 +122,7 @@ def test_without_valid_memory_only_the_bias_comes_through_the_gate() -> None:
 
 def test_without_a_gate_all_comes_through() -> None:
     residual, _, memory, _, *parts = make()
-    weights = CrossAttentionWeights(*parts)
+    weights = AttentionWeights(*parts)
     projected = memory_kv(memory, weights, num_heads=HEADS)
     open_gate = torch.tensor(40.0, dtype=torch.float64)
     expected = gated_cross_attention(residual, projected, weights, open_gate, backend="naive")
@@ -131,7 +131,7 @@ def test_without_a_gate_all_comes_through() -> None:
 
 def test_a_closed_gate_still_has_a_gradient() -> None:
     residual, normed, memory, _, *parts = make()
-    weights, gate = CrossAttentionWeights(*parts), torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    weights, gate = AttentionWeights(*parts), torch.zeros(1, dtype=torch.float64, requires_grad=True)
     out = gated_cross_attention(residual, memory_kv(memory, weights, num_heads=HEADS), weights, gate, normed=normed)
     torch.testing.assert_close(out, residual)
     assert torch.autograd.grad(out.square().sum(), gate)[0].abs() > 1e-3
@@ -139,7 +139,7 @@ def test_a_closed_gate_still_has_a_gradient() -> None:
 
 def test_steps_of_a_generation_equal_one_pass() -> None:
     residual, normed, memory, gate, *parts = make()
-    weights = CrossAttentionWeights(*parts)
+    weights = AttentionWeights(*parts)
     projected = memory_kv(memory, weights, num_heads=HEADS, mask=MASK)
     whole = gated_cross_attention(residual, projected, weights, gate, normed=normed)
     steps = [
@@ -156,11 +156,11 @@ def test_steps_of_a_generation_equal_one_pass() -> None:
 def test_a_wider_residual_and_autocast() -> None:
     leaves = make(torch.float32)
     residual, normed, memory, gate, *parts = leaves
-    weights = CrossAttentionWeights(*parts)
+    weights = AttentionWeights(*parts)
     expected = gated_cross_attention(
         residual, memory_kv(memory, weights, num_heads=HEADS), weights, gate, normed=normed
     )
-    half = CrossAttentionWeights(*(part.bfloat16() for part in parts))
+    half = AttentionWeights(*(part.bfloat16() for part in parts))
     found = gated_cross_attention(
         residual, memory_kv(memory.bfloat16(), half, num_heads=HEADS), half, gate, normed=normed.bfloat16()
     )
@@ -177,7 +177,7 @@ def test_a_wider_residual_and_autocast() -> None:
 
 def test_hidden_states_that_are_views() -> None:
     residual, normed, memory, gate, *parts = make()
-    weights = CrossAttentionWeights(*parts)
+    weights = AttentionWeights(*parts)
     projected = memory_kv(memory, weights, num_heads=HEADS)
     swapped = [tensor.transpose(0, 1).contiguous().transpose(0, 1) for tensor in (residual, normed)]
     assert not swapped[0].is_contiguous()
@@ -208,7 +208,7 @@ def test_masked_memory_is_not_for_packed_kernels(monkeypatch: pytest.MonkeyPatch
 
 def test_shapes_that_do_not_fit_are_named() -> None:
     residual, normed, memory, gate, *parts = make()
-    weights = CrossAttentionWeights(*parts)
+    weights = AttentionWeights(*parts)
     projected = memory_kv(memory, weights, num_heads=HEADS)
     with pytest.raises(ShapeError, match=r"hidden states \(2, T, 10\), but got \(1, 3, 10\)"):
         gated_cross_attention(residual[:1], projected, weights, gate)

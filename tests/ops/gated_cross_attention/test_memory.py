@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ct_vlm.errors import ShapeError
-from ct_vlm.ops.gated_cross_attention import CrossAttentionWeights, memory_kv
+from ct_vlm.ops.gated_cross_attention import AttentionWeights, memory_kv
 
-WEIGHTS = CrossAttentionWeights(*(torch.randn(shape) for shape in ((8, 6), (8, 5), (8, 5), (6, 8), 8, 8, 8, 6)))
+WEIGHTS = AttentionWeights(*(torch.randn(shape) for shape in ((8, 6), (8, 5), (8, 5), (6, 8), 8, 8, 8, 6)))
 
 
 def test_keys_and_values_are_projected_by_head() -> None:

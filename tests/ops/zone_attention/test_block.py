@@ -7,7 +7,7 @@ import torch
 
 from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.ops.zone_attention import (
-    ZoneBlockWeights,
+    AttentionWeights,
     ZoneLayout,
     block,
     block_flops,
@@ -37,11 +37,11 @@ def make(layout: ZoneLayout, *, bias: bool = True, shared: bool = True, channels
     return (
         randn(*leading, layout.num_zones, queries, DIM),
         randn(layout.total, channels),
-        ZoneBlockWeights(*weights, *biases),
+        AttentionWeights(*weights, *biases),
     )
 
 
-def run(layout: ZoneLayout, queries: torch.Tensor, slices: torch.Tensor, weights: ZoneBlockWeights, **options):
+def run(layout: ZoneLayout, queries: torch.Tensor, slices: torch.Tensor, weights: AttentionWeights, **options):
     """Return the output and the gradients of everything that has one."""
     out = zone_attention_block(queries, slices, layout, weights, num_heads=HEADS, **options)
     leaves = [queries, slices, *(weight for weight in weights if weight is not None)]
@@ -74,7 +74,7 @@ def test_the_block_is_multihead_attention_with_a_mask(form: str) -> None:
     torch.nn.init.normal_(peer.out_proj.bias)
     parts = (*peer.in_proj_weight.chunk(3), peer.out_proj.weight, *peer.in_proj_bias.chunk(3), peer.out_proj.bias)
     queries, slices = torch.randn(2, 3, DIM).double(), torch.randn(13, DIM).double()
-    out = zone_attention_block(queries, slices, layout, ZoneBlockWeights(*parts), num_heads=HEADS, form=form)
+    out = zone_attention_block(queries, slices, layout, AttentionWeights(*parts), num_heads=HEADS, form=form)
     for volume, (start, stop) in enumerate(((0, 5), (5, 13))):
         zone = torch.arange(stop - start) * 2 // (stop - start)
         blocked = zone != torch.arange(2).repeat_interleave(3).unsqueeze(1)
@@ -128,7 +128,7 @@ def test_written_out_gradients_are_those_of_finite_differences() -> None:
 
     def call(queries: torch.Tensor, slices: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
         return zone_attention_block(
-            queries, slices, layout, ZoneBlockWeights(*parts), num_heads=HEADS, form="absorbed", scale=0.2
+            queries, slices, layout, AttentionWeights(*parts), num_heads=HEADS, form="absorbed", scale=0.2
         )
 
     assert torch.autograd.gradcheck(call, (queries, slices, *weights), fast_mode=True)
@@ -142,7 +142,7 @@ def test_only_gradients_that_are_asked_for_are_made() -> None:
         parts = [tensor.detach() for tensor in (queries, slices, *weights)]
         parts[index] = leaf
         out = zone_attention_block(
-            parts[0], parts[1], layout, ZoneBlockWeights(*parts[2:]), num_heads=HEADS, form="absorbed"
+            parts[0], parts[1], layout, AttentionWeights(*parts[2:]), num_heads=HEADS, form="absorbed"
         )
         weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
         torch.testing.assert_close(torch.autograd.grad(out, leaf, weight)[0], expected[1 + index])
@@ -155,7 +155,7 @@ def test_single_precision_is_close(shared: bool) -> None:
     expected = run(layout, *args, form="projected", backend="naive")
     queries, slices, weights = args
     single = [tensor.detach().float().requires_grad_() for tensor in (queries, slices, *weights)]
-    found = run(layout, single[0], single[1], ZoneBlockWeights(*single[2:]), form="absorbed")
+    found = run(layout, single[0], single[1], AttentionWeights(*single[2:]), form="absorbed")
     for ours, reference in zip(found, [item.detach() for item in expected], strict=True):
         # fp32 rounds to 24 bits; five products of up to 24 terms follow one another
         scale = float(reference.abs().max().clamp(min=1))
@@ -175,7 +175,7 @@ def test_strided_slices_and_expanded_queries() -> None:
 def test_autocast_and_mixed_types_run_in_plain_operations() -> None:
     layout = LAYOUTS["even"]
     queries, slices, weights = make(layout)
-    weights = ZoneBlockWeights(*(weight.float() for weight in weights))
+    weights = AttentionWeights(*(weight.float() for weight in weights))
     expected = zone_attention_block(queries.float(), slices.float(), layout, weights, num_heads=HEADS, form="absorbed")
     with torch.autocast("cpu", torch.bfloat16):
         found = zone_attention_block(queries.float(), slices.float(), layout, weights, num_heads=HEADS, form="absorbed")
