@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
 from ct_vlm.ops.dispatch import triton_usable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _EMPTY = torch.empty
 _EMPTY_LIKE = torch.empty_like
@@ -21,6 +30,40 @@ def kernel_device() -> torch.device:
     if reason is not None:
         pytest.skip(f"Triton kernels cannot run here: {reason}")
     return device
+
+
+@pytest.fixture
+def compiled(tmp_path) -> Callable[..., str]:
+    """Run a script that compiles kernels in a process without the interpreter; give what it prints."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+
+    def run(script: str, *arguments: object) -> str:
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+        return ended.stdout
+
+    return run
+
+
+@pytest.fixture
+def far_rows(kernel_device: torch.device) -> torch.Tensor:
+    """Three rows of eight fp16 numbers; the third begins 2**31 elements behind the first."""
+    if kernel_device.type != "cpu":
+        pytest.skip("needs memory that is only reserved, never touched: host memory")
+    # in pages that cost nothing until they are written
+    stride, dim = 2**30, 8
+    try:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+        pages = mmap.mmap(-1, 2 * (2 * stride + dim), flags=flags)
+    except (OSError, AttributeError) as error:
+        pytest.skip(f"this system does not reserve 4 GiB of addresses: {error}")
+    rows = torch.frombuffer(pages, dtype=torch.float16).as_strided((3, dim), (stride, 1))
+    for row in rows:
+        row.copy_(torch.randn(dim))
+    return rows
 
 
 @pytest.fixture(autouse=True)
