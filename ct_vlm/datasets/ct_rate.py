@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ct_vlm.batch import Batch
 from ct_vlm.datasets.cache import ArrayCache
 from ct_vlm.datasets.epoch_index import draw_seed, epoch_of
-from ct_vlm.datasets.index import IndexBuilder, IndexOptions, Sample
+from ct_vlm.datasets.index import IndexBuilder, IndexOptions
 from ct_vlm.datasets.layout import CTRateLayout
 from ct_vlm.datasets.tables import join_extra_tables
 from ct_vlm.datasets.volumes import preprocessed
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ct_vlm.datasets.sample import Sample
     from ct_vlm.transforms import CTPreset
 
 ReconPolicy = Literal["all", "first", "random"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.datasets.index_report import IndexReport
 from ct_vlm.datasets.layout import CTRateLayout, VolumeName, expected_path, parse_volume_name, scan_volumes
+from ct_vlm.datasets.sample import Sample
 from ct_vlm.datasets.tables import compose_report, parse_labels, read_table
 from ct_vlm.errors import DatasetError
 from ct_vlm.transforms.metadata import GEOMETRY_COLUMNS, ScanMetadata, volume_id
@@ -20,27 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One reconstruction of one scan, as the index knows it.
-
-    Args:
-        name: The volume's name, taken apart.
-        path: Its file.
-        report: Target text, if wanted.
-        labels: The 18 labels, if wanted and known.
-        metadata: Columns that decide HU and geometry (v1 only).
-        extras: Columns of the extra tables.
-    """
-
-    name: VolumeName
-    path: Path
-    report: str | None = None
-    labels: tuple[float, ...] | None = None
-    metadata: Mapping[str, Any] | None = None
-    extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass

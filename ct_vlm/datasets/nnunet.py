@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_vlm.datasets.index import IndexBuilder, IndexOptions, Sample
+from ct_vlm.datasets.index import IndexBuilder, IndexOptions
 from ct_vlm.datasets.index_report import IndexReport
 from ct_vlm.datasets.layout import CTRateLayout, VolumeName, parse_volume_name
+from ct_vlm.datasets.sample import Sample
 from ct_vlm.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ct_vlm.datasets.cache import ArrayCache
     from ct_vlm.datasets.ct_rate import CTRateDataset
-    from ct_vlm.datasets.index import Sample
+    from ct_vlm.datasets.sample import Sample
     from ct_vlm.transforms import CTPreset
 
 Outcome = tuple[str, str, str]  # volume, state, message

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ct_vlm.datasets.index import Sample
+    from ct_vlm.datasets.sample import Sample
     from ct_vlm.transforms import CTPreset
 
 

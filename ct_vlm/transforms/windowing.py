@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,6 +40,8 @@ def apply_windows(
         >>> apply_windows(hu, [(-1000, 1000)], "symmetric").flatten().tolist()
         [-1.0, 0.0, 0.5]
     """
+    import torch  # not at the top: processes that only change geometry do without
+
     hu = image if image.is_floating_point() else image.float()
     result = hu.new_empty((hu.shape[0], len(windows), *hu.shape[2:]))
     for channel, (low, high) in enumerate(windows):
