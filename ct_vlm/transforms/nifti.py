@@ -63,6 +63,8 @@ def read_nifti(path: str | Path) -> NiftiFile:
         VolumeReadError: If the file is absent, no NIfTI, truncated, damaged or empty.
         VolumeGeometryError: If the volume is not three-dimensional.
     """
+    from isal.isal_zlib import IsalError
+
     file = Path(path)
     try:
         size = file.stat().st_size
@@ -76,7 +78,7 @@ def read_nifti(path: str | Path) -> NiftiFile:
             stream.read(64)  # reaching the end makes the gzip reader verify its checksum
     except VolumeReadError:
         raise
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, IsalError) as error:  # type: ignore[misc]  # the stub declares an instance
         cause = f"`{file}` cannot be read: {error}."
         raise VolumeReadError(cause, "Check the path, or download the file again (it may be truncated).") from error
     slope, intercept = _scaling(file, header)
@@ -119,14 +121,16 @@ def _read_header(path: Path, stream: IO[bytes]) -> tuple[Any, int]:
     try:
         header = _HEADER_SIZES[header_size](block, check=False)
         magic = bytes(header["magic"])[:3]
-        offset = int(header["vox_offset"]) if np.isfinite(header["vox_offset"]) else 0
-    except (WrapStructError, HeaderDataError, ValueError) as error:
+        offset = int(header["vox_offset"])
+    except (WrapStructError, HeaderDataError, ValueError, OverflowError) as error:
         cause = f"The NIfTI header of `{path}` is damaged: {error}."
         raise VolumeReadError(cause, "Download or convert the file again.") from error
     if magic not in {b"n+1", b"n+2"}:
         cause = f"`{path}` is not a single-file NIfTI volume (magic {magic!r})."
         raise VolumeReadError(cause, "Convert `.hdr`/`.img` pairs to one `.nii.gz` first.")
-    offset = max(offset, header_size)
+    if offset < header_size + 4:  # four bytes say whether extensions follow
+        cause = f"The NIfTI header of `{path}` is damaged: its data would start at byte {offset}, inside the header."
+        raise VolumeReadError(cause, "Download or convert the file again.")
     skip = offset - header_size
     if skip > 2**24 or len(stream.read(skip)) < skip:
         cause = f"`{path}` ends before its data, which should start at byte {offset}."
