@@ -70,7 +70,7 @@ def _flex(inputs: dict[str, Any]) -> Tensor:
     query, key, value = (inputs[name] for name in GRADIENTS)
     length, total = inputs["layout"].length, inputs["layout"].total
 
-    def visible(batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:  # noqa: ARG001
+    def visible(batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return (column <= row) | ((row < length) & (column < length))
 
     if "block_mask" not in inputs:

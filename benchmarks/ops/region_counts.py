@@ -23,7 +23,7 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
-def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> dict[str, Any]:  # noqa: ARG001 (the providers' contract)
+def make_inputs(case: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """Return an int16 label map, as it is read from a NIfTI file; the type of the features plays no part."""
     depth, height, width = case["size"]
     coarse = make_labels((depth // 4, height // 8, width // 8), case["regions"])
@@ -55,7 +55,7 @@ BASELINE = "naive"
 GRADIENTS = ()
 
 
-def floor(case: dict[str, Any], dtype: torch.dtype) -> dict[str, int]:  # noqa: ARG001
+def floor(case: dict[str, Any], dtype: torch.dtype) -> dict[str, int]:
     """Return the least work: read the int16 labels once."""
     depth, height, width = case["size"]
     return {"flops": 0, "bytes": 2 * depth * height * width}

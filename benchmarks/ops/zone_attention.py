@@ -135,7 +135,7 @@ def _flex(inputs: dict[str, Any]) -> Tensor:
     query, key, value = _projected(inputs)
     inside = inputs["inside"]
 
-    def visible(batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:  # noqa: ARG001
+    def visible(batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return inside[batch, row, column]
 
     if "block_mask" not in inputs:

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from benchmarks.fuzz.__main__ import FAILURES, fuzz, main
 from benchmarks.fuzz.mutations import MUTATIONS, Case, make_case
@@ -38,14 +37,13 @@ def test_a_wrong_volume_is_seen(tmp_path) -> None:
     assert judge(path, Case("none", scan.raw, None))[0] == "wrong"
 
 
-def test_a_process_that_dies_or_hangs_is_counted_and_replaced(monkeypatch) -> None:
+def test_a_process_that_dies_is_counted_and_replaced(monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr("benchmarks.fuzz.__main__.sys.executable", "false")
     found = fuzz(2, 0, 10.0)
     assert [record["outcome"] for record in found] == ["crash", "crash"]
 
 
-@pytest.mark.slow
 def test_command_line(capsys) -> None:
     assert main(["--files", "33"]) == 0
     assert "33 files, 0 failures" in capsys.readouterr().out
