@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.clinical import ClinicalEfficacy
     from ct_vlm.metrics.crg import CRGScore
     from ct_vlm.metrics.labeler import Mention, RuleLabeler
-    from ct_vlm.metrics.nlg import ReportBLEU
+    from ct_vlm.metrics.nlg import ReportBLEU, ReportNLG
     from ct_vlm.metrics.reliance import other_patient_permutation
 
 _HOMES = {
@@ -19,6 +19,7 @@ _HOMES = {
     "ClinicalEfficacy": "clinical",
     "Mention": "labeler",
     "ReportBLEU": "nlg",
+    "ReportNLG": "nlg",
     "RuleLabeler": "labeler",
     "other_patient_permutation": "reliance",
 }
@@ -29,6 +30,7 @@ __all__ = [
     "ClinicalEfficacy",
     "Mention",
     "ReportBLEU",
+    "ReportNLG",
     "RuleLabeler",
     "other_patient_permutation",
 ]

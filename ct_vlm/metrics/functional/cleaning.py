@@ -9,12 +9,6 @@ References:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-from ct_vlm.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # the original's ":-[" is a range, so a hyphen stays
 _R2GEN_SIGNS = re.compile(r"[.,?;*!%^&_+():-\[\]{}]")
@@ -23,29 +17,49 @@ _STOP = re.compile(r"\s*\.\s*")
 _TWO_STOPS = re.compile(r"\.\s*\.")
 
 
-def _raw(text: str) -> str:
-    """Keep the text as it is."""
+def keep(text: str) -> str:
+    """Keep the text as it is.
+
+    Args:
+        text: A report.
+    """
     return text
 
 
-def _vlm3d_reference(text: str) -> str:
-    """Clean a reference as the challenge does; it glues sentences written "A . B"."""
+def vlm3d_reference(text: str) -> str:
+    """Clean a reference as the challenge does; it glues sentences written "A . B".
+
+    Args:
+        text: A report.
+    """
     return text.replace("\n", "").replace(" . ", ".").replace(" .", ".")
 
 
-def _vlm3d_prediction(text: str) -> str:
-    """Clean a prediction as the challenge does: also quotes, underscores and an end token."""
-    return _vlm3d_reference(text.replace("<|eot_id|>", "").replace('"', "").replace("_", ""))
+def vlm3d_prediction(text: str) -> str:
+    """Clean a prediction as the challenge does: also quotes, underscores and an end token.
+
+    Args:
+        text: A report.
+    """
+    return vlm3d_reference(text.replace("<|eot_id|>", "").replace('"', "").replace("_", ""))
 
 
-def _uvlm(text: str) -> str:
-    """Clean as U-VLM does; it splits decimals."""
+def uvlm(text: str) -> str:
+    """Clean as U-VLM does; it splits decimals.
+
+    Args:
+        text: A report.
+    """
     text = _SPACE.sub(" ", text.replace("<|eot_id|>", "").replace("\n", " ").replace('"', ""))
     return _TWO_STOPS.sub(".", _STOP.sub(". ", text)).strip()
 
 
-def _ct2rep(text: str) -> str:
-    """Clean as CT2Rep does: lower case, no punctuation, " . " between sentences; it joins decimals."""
+def ct2rep(text: str) -> str:
+    """Clean as CT2Rep does: lower case, no punctuation, " . " between sentences; it joins decimals.
+
+    Args:
+        text: A report.
+    """
     text = text.replace("\n", " ")
     for repeated, single, times in (("__", "_", 7), ("  ", " ", 6), ("..", ".", 6)):
         for _ in range(times):
@@ -63,27 +77,3 @@ def _ct2rep_sentence(sentence: str) -> str:
     for sign in ('"', "/", "\\", "'"):
         sentence = sentence.replace(sign, "")
     return _R2GEN_SIGNS.sub("", sentence.strip())
-
-
-PROTOCOLS: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
-    "vlm3d": (_vlm3d_prediction, _vlm3d_reference),
-    "uvlm": (_uvlm, _uvlm),
-    "ct2rep": (_ct2rep, _ct2rep),
-    "raw": (_raw, _raw),
-}
-"""Protocol name to the cleaning of predictions and of references; words are split at white space."""
-
-
-def cleaners(protocol: str) -> tuple[Callable[[str], str], Callable[[str], str]]:
-    """Return the cleaning of predictions and of references.
-
-    Args:
-        protocol: Name in :data:`PROTOCOLS`.
-
-    Raises:
-        ConfigError: If there is no such protocol.
-    """
-    if protocol not in PROTOCOLS:
-        cause = f"Unknown protocol {protocol!r}."
-        raise ConfigError(cause, f"Known protocols are: {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[protocol]
