@@ -1,4 +1,4 @@
-"""Read NIfTI files in one streaming pass, with every claim of the header checked first."""
+"""Read NIfTI files in one pass, slice by slice, with every claim of the header checked first."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
-from ct_vlm.errors import VolumeGeometryError, VolumeReadError
+from ct_vlm.errors import VolumeReadError
+from ct_vlm.transforms.nifti_header import MAX_VOXELS, NiftiHeader, read_header
 
 if TYPE_CHECKING:
     import io
@@ -20,41 +18,102 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_VOXELS = 2**31
-"""Larger claims are taken for a damaged or hostile header (a 1024 x 1024 x 2047 CT still fits)."""
-_MAX_DEFLATE_RATIO = 1100  # deflate cannot expand a byte to more than 1,032 bytes
+__all__ = ["MAX_VOXELS", "NiftiFile", "NiftiStream", "open_nifti", "read_nifti"]
+
 _GZIP_MAGIC = b"\x1f\x8b"
-_HEADER_SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_MAX_TRAILING = 2**20  # bytes behind the voxels; more means that the header's sizes are wrong, or a gzip bomb
+_TRUNCATED = "Download the file again: it is truncated."
 
 
-@dataclass(frozen=True)
-class NiftiFile:
+@dataclass(frozen=True, kw_only=True)
+class NiftiFile(NiftiHeader):
     """The stored values of a file and what its header says, before any HU rule.
 
     Args:
-        path: The file.
         stored: Values as stored, in the file's ``(x, y, z)`` order (a view, x fastest).
-        affine: The header's voxel-to-RAS+ matrix; NaN where it gives none.
-        zooms: Voxel size of the header in mm; may be zero or NaN.
-        slope: Header's ``scl_slope`` (1 where unset).
-        intercept: Header's ``scl_inter`` (0 where unset).
-        repairs: What had to be assumed about the shape.
     """
 
-    path: Path
     stored: NDArray[Any]
-    affine: NDArray[np.float64]
-    zooms: tuple[float, float, float]
-    slope: float
-    intercept: float
-    repairs: tuple[str, ...] = ()
 
 
-def read_nifti(path: str | Path) -> NiftiFile:
-    """Read a ``.nii`` or ``.nii.gz`` file, whatever its suffix says.
+class NiftiStream:
+    """An open file behind its header: voxels arrive in file order and are held one slice at a time.
 
-    Sizes are checked against the file's length before memory is taken, gzip is decoded straight
-    into the final array, and the gzip checksum is verified.
+    Made by :func:`open_nifti`. A file is read once, by :meth:`slices` or by :meth:`read`; both
+    end by reaching the end of the file, which verifies the gzip checksum.
+
+    Args:
+        header: What the file claims.
+        stream: Its content, decoded, at the first voxel.
+    """
+
+    def __init__(self, header: NiftiHeader, stream: IO[bytes]) -> None:
+        self.header = header
+        self._stream = cast("io.RawIOBase", stream)
+
+    def read(self) -> NDArray[Any]:
+        """Return all values in file order.
+
+        **Shape:**
+            - returns ``(z, y, x)`` of the file.
+
+        Raises:
+            VolumeReadError: If the file ends early, is damaged or holds more than it claims.
+        """
+        with _named_errors(self.header.path):
+            values = np.empty(self.header.shape[::-1], dtype=self.header.dtype)
+            self._fill(values, 0)
+            self._finish()
+        return values
+
+    def slices(self) -> Iterator[NDArray[Any]]:
+        """Yield each slice along the file's slowest axis, in one buffer that is used again.
+
+        **Shape:**
+            - yields ``(y, x)`` of the file.
+
+        Raises:
+            VolumeReadError: If the file ends early, is damaged or holds more than it claims.
+        """
+        width, height, depth = self.header.shape
+        buffer = np.empty((height, width), dtype=self.header.dtype)
+        for index in range(depth):
+            with _named_errors(self.header.path):
+                self._fill(buffer, index * buffer.nbytes)
+            yield buffer
+        with _named_errors(self.header.path):
+            self._finish()
+
+    def _fill(self, target: NDArray[Any], before: int) -> None:
+        """Decode straight into an array."""
+        view = target.reshape(-1).view(np.uint8).data
+        filled = 0
+        while filled < len(view):
+            count = self._stream.readinto(view[filled:])
+            if not count:
+                total = int(np.prod(self.header.shape, dtype=np.int64)) * self.header.dtype.itemsize
+                cause = f"`{self.header.path}` ends after {before + filled:,} of {total:,} bytes of voxels."
+                raise VolumeReadError(cause, _TRUNCATED)
+            filled += count
+
+    def _finish(self) -> None:
+        """Go to the end of the file, which makes the gzip reader verify its checksum."""
+        trailing = 0
+        while block := self._stream.read(2**16):
+            trailing += len(block)
+            if trailing > _MAX_TRAILING:
+                cause = (
+                    f"`{self.header.path}` goes on behind the {self.header.shape} voxels of "
+                    f"{self.header.dtype} that its header claims."
+                )
+                raise VolumeReadError(cause, "Download or convert the file again: its header is damaged.")
+
+
+@contextmanager
+def open_nifti(path: str | Path) -> Iterator[NiftiStream]:
+    """Open a ``.nii`` or ``.nii.gz`` file, whatever its suffix says, and read its header.
+
+    Gzip is decoded by ISA-L, which was measured as the fastest decoder that works on a stream.
 
     Args:
         path: The file; it is never modified.
@@ -62,161 +121,53 @@ def read_nifti(path: str | Path) -> NiftiFile:
     Raises:
         VolumeReadError: If the file is absent, no NIfTI, truncated, damaged or empty.
         VolumeGeometryError: If the volume is not three-dimensional.
+
+    Example:
+        >>> import tempfile, pathlib, numpy as np, nibabel as nib
+        >>> from ct_vlm.transforms.nifti import open_nifti
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "scan.nii.gz")
+        ...     nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), np.int16), np.eye(4)), file)
+        ...     with open_nifti(file) as stream:
+        ...         stream.header.shape, [part.shape for part in stream.slices()]
+        ((4, 3, 2), [(3, 4), (3, 4)])
     """
-    from isal.isal_zlib import IsalError
+    from isal import igzip
 
     file = Path(path)
-    try:
-        size = file.stat().st_size
-        with _open(file) as (stream, is_gzip):
-            header, leading = _read_header(file, stream)
-            shape, repairs = _spatial_shape(file, header)
-            dtype = _dtype(file, header)
-            _check_size(file, shape, dtype, size, is_gzip=is_gzip, offset=leading)
-            stored = np.empty(shape[::-1], dtype=dtype)
-            _fill(file, stream, stored)
-            stream.read(64)  # reaching the end makes the gzip reader verify its checksum
-    except VolumeReadError:
-        raise
-    except (OSError, EOFError, IsalError) as error:  # type: ignore[misc]  # the stub declares an instance
-        cause = f"`{file}` cannot be read: {error}."
-        raise VolumeReadError(cause, "Check the path, or download the file again (it may be truncated).") from error
-    slope, intercept = _scaling(file, header)
-    zooms = header.get_zooms()[:3]
-    return NiftiFile(
-        path=file,
-        stored=stored.T,
-        affine=_affine(header),
-        zooms=tuple(abs(float(z)) for z in (*zooms, 1.0, 1.0)[:3]),  # type: ignore[arg-type]
-        slope=slope,
-        intercept=intercept,
-        repairs=repairs,
-    )
+    with _named_errors(file):
+        raw = file.open("rb")
+    with raw:
+        with _named_errors(file):
+            size = file.stat().st_size
+            is_gzip = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            content = cast("IO[bytes]", igzip.IGzipFile(fileobj=raw, mode="rb")) if is_gzip else raw
+            header = read_header(file, content, size, is_gzip=is_gzip)
+        yield NiftiStream(header, content)
+
+
+def read_nifti(path: str | Path) -> NiftiFile:
+    """Read a whole file; sizes are checked against its length before memory is taken.
+
+    Args:
+        path: A ``.nii`` or ``.nii.gz`` file; it is never modified.
+
+    Raises:
+        VolumeReadError: If the file is absent, no NIfTI, truncated, damaged or empty.
+        VolumeGeometryError: If the volume is not three-dimensional.
+    """
+    with open_nifti(path) as stream:
+        return NiftiFile(**vars(stream.header), stored=stream.read().T)
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
-    """Open by content: a gzip stream decoded by isal, or the file itself."""
-    from isal import igzip
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turn what reading raises into an error that names the file."""
+    from isal.isal_zlib import IsalError
 
-    with path.open("rb") as raw:
-        magic = raw.read(2)
-        raw.seek(0)
-        if magic == _GZIP_MAGIC:
-            with igzip.IGzipFile(fileobj=raw, mode="rb") as stream:
-                yield cast("IO[bytes]", stream), True
-        else:
-            yield raw, False
-
-
-def _read_header(path: Path, stream: IO[bytes]) -> tuple[Any, int]:
-    """Return the header and the number of bytes before the data, with the stream at the data."""
-    block = stream.read(348)
-    sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")} & set(_HEADER_SIZES)
-    if len(block) < 348 or not sizes:
-        cause = f"`{path}` is not a NIfTI file ({'empty' if not block else 'no NIfTI header'})."
-        raise VolumeReadError(cause, "Pass a `.nii` or `.nii.gz` volume.")
-    header_size = sizes.pop()
-    block += stream.read(header_size - 348)
     try:
-        header = _HEADER_SIZES[header_size](block, check=False)
-        magic = bytes(header["magic"])[:3]
-        offset = int(header["vox_offset"])
-    except (WrapStructError, HeaderDataError, ValueError, OverflowError) as error:
-        cause = f"The NIfTI header of `{path}` is damaged: {error}."
-        raise VolumeReadError(cause, "Download or convert the file again.") from error
-    if magic not in {b"n+1", b"n+2"}:
-        cause = f"`{path}` is not a single-file NIfTI volume (magic {magic!r})."
-        raise VolumeReadError(cause, "Convert `.hdr`/`.img` pairs to one `.nii.gz` first.")
-    if offset < header_size + 4:  # four bytes say whether extensions follow
-        cause = f"The NIfTI header of `{path}` is damaged: its data would start at byte {offset}, inside the header."
-        raise VolumeReadError(cause, "Download or convert the file again.")
-    skip = offset - header_size
-    if skip > 2**24 or len(stream.read(skip)) < skip:
-        cause = f"`{path}` ends before its data, which should start at byte {offset}."
-        raise VolumeReadError(cause, "Download the file again: it is truncated or damaged.")
-    return header, offset
-
-
-def _spatial_shape(path: Path, header: Any) -> tuple[tuple[int, int, int], tuple[str, ...]]:
-    """Return a three-dimensional shape, dropping trailing axes of size one."""
-    try:
-        shape = tuple(int(n) for n in header.get_data_shape())
-    except (HeaderDataError, ValueError) as error:
-        cause = f"The NIfTI header of `{path}` holds no valid shape: {error}."
-        raise VolumeReadError(cause, "Download or convert the file again.") from error
-    if not shape or any(n <= 0 for n in shape):
-        cause = f"`{path}` holds no voxels: its shape is {shape}."
-        raise VolumeReadError(cause, "Convert the scan again.")
-    repairs: list[str] = []
-    if len(shape) > 3:
-        if any(n != 1 for n in shape[3:]):
-            cause = f"Expected a 3-D volume, but `{path}` has shape {shape}."
-            raise VolumeGeometryError(cause, "Save one 3-D volume a file (split time points or channels).")
-        repairs.append(f"dropped trailing axes of shape {shape}")
-    if len(shape) == 2:
-        repairs.append(f"took the 2-D image {shape} as one slice")
-    if len(shape) == 1:
-        cause = f"Expected a 3-D volume, but `{path}` has shape {shape}."
-        raise VolumeGeometryError(cause, "Save the volume with three axes.")
-    width, height, depth = (*shape, 1)[:3]
-    return (width, height, depth), tuple(repairs)
-
-
-def _dtype(path: Path, header: Any) -> np.dtype[Any]:
-    """Return the stored real numeric type."""
-    try:
-        dtype = np.dtype(header.get_data_dtype())
-    except (HeaderDataError, KeyError) as error:
-        cause = f"`{path}` stores values of an unknown type: {error}."
-        raise VolumeReadError(cause, "Convert the volume to int16.") from error
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        cause = f"`{path}` stores {dtype} values, which are no CT values."
-        raise VolumeReadError(cause, "Convert the volume to int16.")
-    return dtype
-
-
-def _check_size(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size: int, *, is_gzip: bool, offset: int
-) -> None:
-    """Refuse a claim that the file cannot hold, before any memory is taken."""
-    voxels = int(np.prod([int(n) for n in shape], dtype=object))
-    claimed = voxels * dtype.itemsize
-    limit = size * _MAX_DEFLATE_RATIO if is_gzip else size - offset
-    if voxels > MAX_VOXELS or claimed > limit:
-        cause = f"`{path}` claims {shape} voxels of {dtype} ({claimed:,} bytes), more than its {size:,} bytes can hold."
-        raise VolumeReadError(cause, "Download the file again: it is truncated, or its header is damaged.")
-
-
-def _fill(path: Path, stream: IO[bytes], target: NDArray[Any]) -> None:
-    """Read the stream straight into the array."""
-    view = target.reshape(-1).view(np.uint8).data
-    filled = 0
-    reader = cast("io.RawIOBase", stream)
-    while filled < len(view):
-        count = reader.readinto(view[filled:])
-        if not count:
-            cause = f"`{path}` ends after {filled:,} of {len(view):,} bytes of voxels."
-            raise VolumeReadError(cause, "Download the file again: it is truncated.")
-        filled += count
-
-
-def _affine(header: Any) -> NDArray[np.float64]:
-    """Return the header's affine, all NaN if neither sform nor qform is set or the quaternion is invalid."""
-    nothing = np.full((4, 4), np.nan)
-    if not (int(header["sform_code"]) or int(header["qform_code"])):
-        return nothing  # nibabel would assume L, A, S and others L, P, S, without a word
-    try:
-        return np.asarray(header.get_best_affine(), dtype=np.float64)
-    except (HeaderDataError, ValueError):
-        return nothing
-
-
-def _scaling(path: Path, header: Any) -> tuple[float, float]:
-    """Return slope and intercept of the header, 1 and 0 where unset."""
-    try:
-        slope, intercept = header.get_slope_inter()
-    except HeaderDataError as error:
-        cause = f"`{path}` has an unusable `scl_slope` or `scl_inter`: {error}."
-        raise VolumeReadError(cause, 'Pass `hu_source="none"` after checking that the stored values are HU.') from error
-    return (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
+        yield
+    except (OSError, EOFError, IsalError) as error:  # type: ignore[misc]  # the stub declares an instance
+        cause = f"`{path}` cannot be read: {error}."
+        raise VolumeReadError(cause, "Check the path, or download the file again (it may be truncated).") from error
