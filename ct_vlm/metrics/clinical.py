@@ -9,6 +9,7 @@ from torchmetrics import Metric
 
 from ct_vlm.metrics.functional.clinical import LabelCounts, compute_scores, count_labels
 from ct_vlm.metrics.functional.inputs import as_predicted_texts
+from ct_vlm.metrics.functional.ratios import check_zero_division
 from ct_vlm.metrics.labeler import RuleLabeler
 from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.text.sections import clean_missing
@@ -41,6 +42,7 @@ class ClinicalEfficacy(Metric):
     Args:
         labeler: Labels reports; the rule labeler by default.
         label_names: Name of each label.
+        zero_division: Value of a ratio with denominator 0: 0, 1 or NaN.
         kwargs: Settings of :class:`torchmetrics.Metric`.
 
     Example:
@@ -64,13 +66,18 @@ class ClinicalEfficacy(Metric):
     sources: Tensor
 
     def __init__(
-        self, labeler: Labeler | None = None, label_names: Sequence[str] = CT_RATE_LABELS, **kwargs: Any
+        self,
+        labeler: Labeler | None = None,
+        label_names: Sequence[str] = CT_RATE_LABELS,
+        zero_division: float = 0.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.zero_division = check_zero_division(zero_division)
         self.labeler: Labeler = RuleLabeler() if labeler is None else labeler
         self.label_names = tuple(label_names)
         self.add_state("per_label", torch.zeros(len(self.label_names), 4, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("sample_sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sample_sums", torch.zeros(2, 3, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("totals", torch.zeros(4, dtype=torch.long), dist_reduce_fx="sum")
         # batches whose predictions (targets) were texts, and were labels
         self.add_state("sources", torch.zeros(2, 2, dtype=torch.long), dist_reduce_fx="sum")
@@ -87,14 +94,19 @@ class ClinicalEfficacy(Metric):
         """
         for row, values in enumerate((predictions, targets)):
             self.sources[row, 0 if _are_texts(values) else 1] += 1
-        counts = count_labels(self._labels(predictions), self._labels(targets), len(self.label_names))
-        self.per_label += counts.per_label.to(self.per_label.device)
-        self.sample_sums += counts.sample_sums.to(self.sample_sums.device)
-        self.totals += counts.totals.to(self.totals.device)
+        counts = count_labels(
+            self._labels(predictions), self._labels(targets), len(self.label_names), self.zero_division
+        )
+        per_label, sample_sums, totals = (torch.from_numpy(values) for values in counts)
+        self.per_label += per_label.to(self.per_label)
+        self.sample_sums += sample_sums.to(self.sample_sums)
+        self.totals += totals.to(self.totals)
 
     def compute(self) -> dict[str, Any]:
         """Return the scores over all batches."""
-        scores = compute_scores(LabelCounts(self.per_label, self.sample_sums, self.totals), self.label_names)
+        states = (self.per_label, self.sample_sums, self.totals)
+        counts = LabelCounts(*(state.cpu().double().numpy() for state in states))
+        scores = compute_scores(counts, self.label_names, self.zero_division)
         return scores | {"labeler": self._source(0), "target_labeler": self._source(1)}
 
     def _labels(self, values: Any) -> Any:

@@ -29,7 +29,9 @@ def test_golden_values(golden):
     scores = clinical_scores(labels["predictions"], labels["targets"], NAMES4)
     for average in AVERAGES:
         assert triple(scores, average) == pytest.approx(labels["scores"][average], abs=1e-12)
-    assert scores["per_label"]["a"] == pytest.approx({"precision": 1, "recall": 2 / 3, "f1": 0.8, "support": 3})
+    assert scores["per_label"]["a"] == pytest.approx(
+        {"precision": 1, "recall": 2 / 3, "f1": 0.8, "support": 3, "tp": 2, "fp": 0, "tn": 2, "fn": 1}
+    )
     assert scores["zero_division"] == 0
 
 
@@ -50,7 +52,10 @@ def test_per_label_scores_equal_scikit_learn():
     expected = metrics.precision_recall_fscore_support(targets, predictions, average=None, zero_division=0)
     found = clinical_scores(predictions, targets)["per_label"]
     for column, name in enumerate(CT_RATE_LABELS):
-        assert list(found[name].values()) == pytest.approx([values[column] for values in expected], abs=1e-12)
+        keys = ("precision", "recall", "f1", "support")
+        assert [found[name][key] for key in keys] == pytest.approx([values[column] for values in expected], abs=1e-12)
+        cells = metrics.confusion_matrix(targets[:, column], predictions[:, column], labels=[0, 1]).ravel()
+        assert [found[name][key] for key in ("tn", "fp", "fn", "tp")] == list(cells)
 
 
 @pytest.mark.parametrize("kind", [torch.tensor, np.array, list, lambda v: torch.tensor(v).bool()])

@@ -11,16 +11,58 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.functional.collapse import collapse_scores
     from ct_vlm.metrics.functional.crg import crg_score
     from ct_vlm.metrics.functional.nlg import nlg_scores
+    from ct_vlm.metrics.functional.nlg_statistics import NlgStatistics, nlg_statistics
+    from ct_vlm.metrics.functional.permutation import PermutationResult, permutation_test
+    from ct_vlm.metrics.functional.resampling import BootstrapResult, Interval, bootstrap, paired_difference
+    from ct_vlm.metrics.functional.statistics import (
+        ClinicalStatistics,
+        CombinedStatistics,
+        MeanStatistics,
+        Statistics,
+        clinical_statistics,
+    )
 
 _HOMES = {
+    "BootstrapResult": "resampling",
+    "ClinicalStatistics": "statistics",
+    "CombinedStatistics": "statistics",
+    "Interval": "resampling",
+    "MeanStatistics": "statistics",
+    "NlgStatistics": "nlg_statistics",
+    "PermutationResult": "permutation",
+    "Statistics": "statistics",
+    "bootstrap": "resampling",
     "classifier_scores": "classifier",
     "clinical_scores": "clinical",
+    "clinical_statistics": "statistics",
     "collapse_scores": "collapse",
     "crg_score": "crg",
     "nlg_scores": "nlg",
+    "nlg_statistics": "nlg_statistics",
+    "paired_difference": "resampling",
+    "permutation_test": "permutation",
 }
 
-__all__ = ["classifier_scores", "clinical_scores", "collapse_scores", "crg_score", "nlg_scores"]
+__all__ = [
+    "BootstrapResult",
+    "ClinicalStatistics",
+    "CombinedStatistics",
+    "Interval",
+    "MeanStatistics",
+    "NlgStatistics",
+    "PermutationResult",
+    "Statistics",
+    "bootstrap",
+    "classifier_scores",
+    "clinical_scores",
+    "clinical_statistics",
+    "collapse_scores",
+    "crg_score",
+    "nlg_scores",
+    "nlg_statistics",
+    "paired_difference",
+    "permutation_test",
+]
 
 
 def __getattr__(name: str) -> Any:

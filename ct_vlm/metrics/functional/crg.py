@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ct_vlm.metrics.functional.inputs import as_label_matrix, check_pairs
+from ct_vlm.metrics.functional.ratios import crg_of_counts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,13 +79,8 @@ def compute_crg(counts: Tensor) -> dict[str, float]:
         - counts: ``(4,)``.
     """
     tp, fn, fp, cells = counts.tolist()
-    positives = tp + fn
-    found = {"tp": tp, "fn": fn, "fp": fp, "positives": positives, "cells": cells}
-    if positives == 0:
-        return {"crg": float("nan"), **found}
-    r, u = (cells - positives) / (2 * positives), (cells - positives) / 2
-    s = r * tp - r * fn - fp
-    return {"crg": u / (2 * u - s) if 2 * u != s else 0.0, **found}
+    found = {"tp": tp, "fn": fn, "fp": fp, "positives": tp + fn, "cells": cells}
+    return {"crg": float(crg_of_counts(tp, fn, fp, cells)), **found}
 
 
 def _width(targets: Any) -> int:

@@ -12,8 +12,9 @@ from ct_vlm.errors import DatasetError, ShapeError
 from ct_vlm.text.sections import clean_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 _SHOWN = 5
@@ -82,6 +83,92 @@ def check_pairs(predictions: Sequence[Any], targets: Sequence[Any]) -> None:
         raise ShapeError(cause, "Pass None for a missing prediction, so that it counts instead of vanishing.")
 
 
+def check_unique(ids: Sequence[Hashable], name: str) -> None:
+    """Check that no id occurs twice.
+
+    Args:
+        ids: One id a row.
+        name: How errors call the argument.
+
+    Raises:
+        DatasetError: If one does; the message names the first ids and their rows.
+    """
+    rows: dict[Hashable, list[int]] = {}
+    for row, value in enumerate(ids):
+        rows.setdefault(value, []).append(row)
+    repeated = {value: found for value, found in rows.items() if len(found) > 1}
+    if repeated:
+        shown = "; ".join(f"{value!r} in rows {', '.join(map(str, found))}" for value, found in _first(repeated))
+        cause = f"`{name}` holds {len(repeated)} id(s) more than once: {shown}."
+        raise DatasetError(cause, "Keep one row an id.")
+
+
+def match_ids(
+    predictions: Sequence[Hashable], references: Sequence[Hashable], *, allow_missing: bool = True
+) -> list[int | None]:
+    """Return for each reference the row of its prediction, ``None`` where it has none.
+
+    Args:
+        predictions: Id of each prediction.
+        references: Id of each reference.
+        allow_missing: Accept references without a prediction: they count as missing predictions.
+
+    Raises:
+        DatasetError: If an id occurs twice, a prediction has no reference, or (unless allowed) a
+            reference no prediction.
+
+    Example:
+        >>> from ct_vlm.metrics.functional.inputs import match_ids
+        >>> match_ids(["b", "a"], ["a", "b", "c"])
+        [1, 0, None]
+    """
+    check_unique(predictions, "predictions")
+    check_unique(references, "references")
+    rows = {value: row for row, value in enumerate(predictions)}
+    known = set(references)
+    unknown = [value for value in predictions if value not in known]
+    missing = [value for value in references if value not in rows]
+    if unknown or (missing and not allow_missing):
+        which, found, of = (
+            ("predictions have no reference", unknown, predictions)
+            if unknown
+            else ("references have no prediction", missing, references)
+        )
+        cause = f"{len(found)} of {len(of)} {which}: {', '.join(map(repr, found[:_SHOWN]))}."
+        raise DatasetError(cause, "Check that both name volumes in the same way (suffix, folder, split).")
+    return [rows.get(value) for value in references]
+
+
+def as_groups(values: Sequence[Hashable], size: int, name: str) -> tuple[NDArray[np.int64], list[Hashable]]:
+    """Return the number of each row's group, and the groups in order of appearance.
+
+    Args:
+        values: Group of each row, e.g. its patient.
+        size: Expected rows.
+        name: How errors call the argument.
+
+    Raises:
+        ShapeError: If the number of rows differs.
+        DatasetError: If a group is missing (``None``, NaN or blank).
+
+    Shape:
+        - Output: ``(size,)``.
+    """
+    groups = list(values)
+    if len(groups) != size:
+        cause = f"Expected `{name}` with {size} rows, but got {len(groups)}."
+        raise ShapeError(cause, "Pass one value a report.")
+    blank = [
+        row for row, value in enumerate(groups) if _is_missing(value) or (isinstance(value, str) and not value.strip())
+    ]
+    if blank:
+        cause = f"`{name}` is missing in row {blank[0]}; {_count(blank)}."
+        raise DatasetError(cause, "Pass a value for each report.")
+    numbers: dict[Hashable, int] = {}
+    index = np.array([numbers.setdefault(value, len(numbers)) for value in groups], dtype=np.int64)
+    return index, list(numbers)
+
+
 def as_predicted_texts(predictions: Sequence[Any]) -> tuple[list[str], int]:
     """Return predicted reports, "" for missing ones, and how many are missing.
 
@@ -146,6 +233,11 @@ def _as_matrix(values: Any, name: str, num_labels: int) -> Tensor:
         cause = f"Expected `{name}` as (B, {num_labels}), but got {tuple(matrix.shape)}."
         raise ShapeError(cause, "Pass one row a report and one column a label name.")
     return matrix
+
+
+def _first(found: dict[Hashable, list[int]]) -> list[tuple[Hashable, list[int]]]:
+    """Return the first few items of a dict."""
+    return list(found.items())[:_SHOWN]
 
 
 def _rows(wrong: Tensor) -> str:
