@@ -49,6 +49,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command("ct_vlm.cli.demo", "train, write reports and score them on phantoms; no download"),
     "phantoms": Command("ct_vlm.cli.phantoms", "write synthetic chest CTs with masks and reports"),
+    "audit": Command("ct_vlm.cli.audit", "check a CT-RATE or RadGenome-ChestCT download; changes nothing"),
     "preprocess": Command("ct_vlm.cli.preprocess", "fill the cache of preprocessed volumes"),
     "fit": Command("ct_vlm.cli.trainer", "train a model described by a YAML file", passthrough=True, user_code=True),
     "validate": Command("ct_vlm.cli.trainer", "run the validation split", passthrough=True, user_code=True),
