@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ct_vlm.transforms.resample import crop_or_pad, resample_area, resample_linear, resample_nearest
+from ct_vlm.transforms.resample import crop_or_pad, crop_window, fill_from_slices, framed, resample_nearest
+from ct_vlm.transforms.slabs import AxisWindow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-_RESIZE = {"linear": resample_linear, "area": resample_area, "nearest": resample_nearest}
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,42 @@ class GeometryPlan:
 
         Args:
             array: Volume or label map.
-            interpolation: ``linear``, ``area`` or ``nearest``.
+            interpolation: ``linear``, ``area``, ``antialias`` or ``nearest``.
             mode: ``center`` or ``end``.
             value: What fills new voxels.
         """
         if self.box is not None:
             array = array[self.box]
-        return crop_or_pad(_RESIZE[interpolation](array, self.resized), self.size, value=value, mode=mode)
+        if interpolation == "nearest" or array.shape == self.resized:
+            return crop_or_pad(resample_nearest(array, self.resized), self.size, value=value, mode=mode)
+        result, inside = self.frame(mode, value)
+        depth, height, width = self.windows(array.shape, mode)
+        fill_from_slices(array, (depth, height, width), interpolation, inside)
+        return result
+
+    def frame(self, mode: str, value: float) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """Return the result with its padding written, and the view of it that the volume fills.
+
+        Args:
+            mode: ``center`` or ``end``.
+            value: HU of the padding.
+        """
+        parts = [crop_window(have, want, mode)[1:] for have, want in zip(self.resized, self.size, strict=True)]
+        result = framed(self.size, parts, np.int16, value)
+        return result, result[tuple(slice(start, start + length) for start, length in parts)]
+
+    def windows(self, shape: Sequence[int], mode: str) -> list[AxisWindow]:
+        """Return for each axis what is kept of the resized volume.
+
+        Args:
+            shape: Size of the volume, after the box was cut.
+            mode: ``center`` or ``end``.
+        """
+        result = []
+        for source, resized, wanted in zip(shape, self.resized, self.size, strict=True):
+            cut, _, length = crop_window(resized, wanted, mode)
+            result.append(AxisWindow(int(source), resized, cut, length))
+        return result
 
 
 def plan_geometry(

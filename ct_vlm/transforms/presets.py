@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from ct_vlm.batch import CANONICAL_AXCODES
 from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.transforms import windowing
+from ct_vlm.transforms.filters import Interpolation
 from ct_vlm.transforms.geometry import GeometryPlan, foreground_box, plan_geometry
 from ct_vlm.transforms.orientation import check_axcodes
 from ct_vlm.transforms.preset_data import PRESET_SETTINGS
+from ct_vlm.transforms.slabs import RESAMPLER_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from ct_vlm.transforms.volume import Volume
 
-Interpolation = Literal["linear", "area"]
 CropPad = Literal["center", "end"]
 _GEOMETRY = ("axcodes", "spacing", "size", "crop_pad", "pad_hu", "interpolation", "foreground_hu")
 
@@ -44,7 +45,9 @@ class CTPreset:
             ``spacing`` it is cropped and padded to it. An entry ``None`` keeps the length.
         crop_pad: ``center``, or ``end`` to cut and fill behind the last voxel.
         pad_hu: HU of new voxels.
-        interpolation: ``linear`` or ``area`` (box average).
+        interpolation: ``linear``, as published pipelines do (a reduction aliases); ``antialias``, a
+            triangle filter where an axis is reduced; or ``area`` (box average).
+            :func:`ct_vlm.transforms.filters.axis_filter` has the formulas.
         foreground_hu: If given, the volume is first cut to the box of voxels above this HU.
         windows: ``(low, high)`` HU of each window; one channel a window.
         norm: ``unit`` [0, 1], ``symmetric`` [-1, 1], ``affine`` (clipped HU plus ``offset``,
@@ -135,8 +138,8 @@ class CTPreset:
             raise ConfigError(cause, "Use the output of `to_config`.") from error
 
     def geometry_hash(self) -> str:
-        """Return a short hash of what :meth:`resample` depends on (windows are left out)."""
-        values = {name: getattr(self, name) for name in _GEOMETRY}
+        """Return a short hash of what :meth:`resample` depends on: geometry and the resampler's version."""
+        values = {name: getattr(self, name) for name in _GEOMETRY} | {"resampler": RESAMPLER_VERSION}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     def plan(self, volume: Volume) -> GeometryPlan:

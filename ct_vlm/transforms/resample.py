@@ -1,4 +1,4 @@
-"""Linear, area and nearest resampling of axis-aligned volumes, one slab of slices at a time."""
+"""Linear, area, anti-aliased and nearest resampling of axis-aligned volumes, and crop and pad."""
 
 from __future__ import annotations
 
@@ -6,40 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_vlm.transforms.slabs import AxisWindow, SlabResampler, one_thread
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
-_SLAB_VOXELS = 2**20  # a slab of float32 slices stays near the size of the processor's cache
-
-
-def linear_taps(size: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the two source positions of each target position and the weight of the second.
-
-    Voxels are boxes of equal size and values sit at their centres (``align_corners=False``);
-    positions beyond the outermost centres take the outermost value.
-
-    Args:
-        size: Source length.
-        target: Target length.
-
-    Example:
-        >>> from ct_vlm.transforms.resample import linear_taps
-        >>> lower, upper, weight = linear_taps(4, 2)
-        >>> lower.tolist(), upper.tolist(), weight.tolist()
-        ([0, 2], [1, 3], [0.5, 0.5])
-    """
-    position = np.clip((np.arange(target) + 0.5) * (size / target) - 0.5, 0, size - 1)
-    lower = np.minimum(position.astype(np.int64), size - 1)
-    return lower, np.minimum(lower + 1, size - 1), position - lower
+    from numpy.typing import DTypeLike, NDArray
 
 
 def resample_linear(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np.int16]:
     """Resize an int16 volume trilinearly, rounded to the nearest integer.
 
     Equal sizes return the array itself. There is no low-pass filter before a reduction, as in
-    the published pipelines.
+    the published pipelines; :func:`resample_antialias` has one.
 
     Args:
         array: Volume.
@@ -54,30 +33,11 @@ def resample_linear(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np
         >>> resample_linear(np.array([[[0, 10, 20, 30]]], np.int16), (1, 1, 2)).tolist()
         [[[5, 25]]]
     """
-    import torch
-    from torch.nn import functional as F
-
-    depth, height, width = (int(n) for n in size)
-    if array.shape == (depth, height, width):
-        return array
-    lower, upper, weight = linear_taps(array.shape[0], depth)
-    result = np.empty((depth, height, width), dtype=np.int16)
-    step = max(1, _SLAB_VOXELS // (array.shape[1] * array.shape[2]))
-    for start in range(0, depth, step):
-        part = slice(start, start + step)
-        slab = array[lower[part]].astype(np.float32)
-        if array.shape[0] != depth:
-            share = weight[part, None, None].astype(np.float32)
-            slab += share * (array[upper[part]].astype(np.float32) - slab)
-        if array.shape[1:] != (height, width):
-            tensor = torch.from_numpy(slab)[:, None]
-            slab = F.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False)[:, 0].numpy()
-        result[part] = np.rint(slab)
-    return result
+    return resize(array, size, "linear")
 
 
 def resample_area(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np.int16]:
-    """Resize an int16 volume by averaging the boxes that each target voxel covers.
+    """Resize an int16 volume by averaging the voxels that each target voxel touches.
 
     Args:
         array: Volume.
@@ -85,14 +45,77 @@ def resample_area(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np.i
 
     **Shape:**
         - array: ``(D, H, W)``.
-    """
-    import torch
-    from torch.nn import functional as F
 
-    if array.shape == tuple(size):
+    Example:
+        >>> import numpy as np
+        >>> from ct_vlm.transforms.resample import resample_area
+        >>> resample_area(np.array([[[0, 10, 20, 30, 40, 50]]], np.int16), (1, 1, 2)).tolist()
+        [[[10, 40]]]
+    """
+    return resize(array, size, "area")
+
+
+def resample_antialias(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np.int16]:
+    """Resize an int16 volume with a triangle filter as wide as the larger of the two voxels.
+
+    Along an axis that grows it equals :func:`resample_linear`; along one that shrinks it removes
+    what the coarser grid cannot hold, instead of folding it into false structures.
+
+    Args:
+        array: Volume.
+        size: Target ``(D, H, W)``.
+
+    **Shape:**
+        - array: ``(D, H, W)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from ct_vlm.transforms.resample import resample_antialias, resample_linear
+        >>> lines = np.tile(np.array([0, 90], np.int16), 6)[None, None]
+        >>> resample_linear(lines, (1, 1, 4)).tolist(), resample_antialias(lines, (1, 1, 4)).tolist()
+        ([[[90, 0, 90, 0]]], [[[45, 40, 50, 45]]])
+    """
+    return resize(array, size, "antialias")
+
+
+def resize(array: NDArray[np.int16], size: Sequence[int], interpolation: str) -> NDArray[np.int16]:
+    """Resize an int16 volume by a filter of :func:`ct_vlm.transforms.filters.axis_filter`.
+
+    Args:
+        array: Volume.
+        size: Target ``(D, H, W)``.
+        interpolation: ``linear``, ``area`` or ``antialias``.
+
+    **Shape:**
+        - array: ``(D, H, W)``.
+    """
+    wanted = tuple(int(n) for n in size)
+    if array.shape == wanted:
         return array
-    tensor = torch.from_numpy(array.astype(np.float32))[None, None]
-    return np.rint(F.interpolate(tensor, size=tuple(size), mode="area")[0, 0].numpy()).astype(np.int16)
+    result = np.empty(wanted, dtype=np.int16)
+    depth, height, width = (AxisWindow(have, want, 0, want) for have, want in zip(array.shape, wanted, strict=True))
+    fill_from_slices(array, (depth, height, width), interpolation, result)
+    return result
+
+
+def fill_from_slices(
+    slices: Iterable[NDArray[np.int16]],
+    axes: tuple[AxisWindow, AxisWindow, AxisWindow],
+    interpolation: str,
+    target: NDArray[np.int16],
+) -> None:
+    """Resample slices, one after the other, into a target.
+
+    Args:
+        slices: In the order of the first axis.
+        axes: Slow axis, rows, columns.
+        interpolation: ``linear``, ``area`` or ``antialias``.
+        target: Kept voxels, in the order of the axes.
+    """
+    with one_thread():
+        resampler = SlabResampler(axes, interpolation, target)
+        for image in slices:
+            resampler.push(np.ascontiguousarray(image))
 
 
 def resample_nearest(array: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
@@ -137,12 +160,45 @@ def crop_or_pad(array: NDArray[Any], size: Sequence[int], *, value: float, mode:
     """
     if array.shape == tuple(size):
         return array
-    result = np.full(tuple(size), value, dtype=array.dtype)
-    source, target = [], []
-    for have, want in zip(array.shape, size, strict=True):
-        length = min(have, want)
-        cut, fill = ((have - length) // 2, (want - length) // 2) if mode == "center" else (0, 0)
-        source.append(slice(cut, cut + length))
-        target.append(slice(fill, fill + length))
-    result[tuple(target)] = array[tuple(source)]
+    parts = [crop_window(have, want, mode) for have, want in zip(array.shape, size, strict=True)]
+    result = framed(size, [(fill, length) for _, fill, length in parts], array.dtype, value)
+    source = tuple(slice(cut, cut + length) for cut, _, length in parts)
+    result[tuple(slice(fill, fill + length) for _, fill, length in parts)] = array[source]
+    return result
+
+
+def crop_window(have: int, want: int, mode: str) -> tuple[int, int, int]:
+    """Return how much is cut in front, how much is filled in front, and how much is kept.
+
+    Args:
+        have: Length before.
+        want: Length after.
+        mode: ``center`` or ``end``.
+
+    Example:
+        >>> from ct_vlm.transforms.resample import crop_window
+        >>> crop_window(3, 5, "center"), crop_window(7, 4, "end")
+        ((0, 1, 3), (0, 0, 4))
+    """
+    length = min(have, want)
+    cut, fill = ((have - length) // 2, (want - length) // 2) if mode == "center" else (0, 0)
+    return cut, fill, length
+
+
+def framed(size: Sequence[int], inside: Sequence[tuple[int, int]], dtype: DTypeLike, value: float) -> NDArray[Any]:
+    """Return an array with its margins filled and its inside not yet written.
+
+    Args:
+        size: Length of each axis.
+        inside: Start and length of the inside along each axis.
+        dtype: Type of the array.
+        value: What fills the margins.
+    """
+    result: NDArray[Any] = np.empty(tuple(size), dtype=dtype)
+    rest = result
+    for axis, (start, length) in enumerate(inside):
+        front: tuple[slice, ...] = (slice(None),) * axis
+        rest[(*front, slice(None, start))] = value
+        rest[(*front, slice(start + length, None))] = value
+        rest = rest[(*front, slice(start, start + length))]
     return result

@@ -35,13 +35,6 @@ def test_linear_of_single_slices(shape: tuple[int, int, int]) -> None:
     assert np.abs(result - reference(array, (3, 4, 5), 1)).max() <= 0.51
 
 
-def test_slabs_do_not_show(monkeypatch: pytest.MonkeyPatch, chest: np.ndarray) -> None:
-    array = np.ascontiguousarray(chest.transpose(2, 1, 0))
-    whole = resample_linear(array, (21, 30, 31))
-    monkeypatch.setattr("ct_vlm.transforms.resample._SLAB_VOXELS", 1)
-    np.testing.assert_array_equal(resample_linear(array, (21, 30, 31)), whole)
-
-
 def test_equal_size_is_not_copied(chest: np.ndarray) -> None:
     for function in (resample_linear, resample_area, resample_nearest):
         assert function(chest, chest.shape) is chest
