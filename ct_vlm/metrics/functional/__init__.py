@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.functional.collapse import collapse_scores
     from ct_vlm.metrics.functional.crg import crg_score
     from ct_vlm.metrics.functional.nlg import nlg_scores
-    from ct_vlm.metrics.functional.nlg_statistics import NlgStatistics, nlg_statistics
+    from ct_vlm.metrics.functional.overlap import NlgStatistics, nlg_statistics
     from ct_vlm.metrics.functional.permutation import PermutationResult, permutation_test
     from ct_vlm.metrics.functional.resampling import BootstrapResult, Interval, bootstrap, paired_difference
     from ct_vlm.metrics.functional.statistics import (
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Statistics,
         clinical_statistics,
     )
+    from ct_vlm.metrics.functional.thresholds import Thresholds, fit_thresholds, threshold_scores
 
 _HOMES = {
     "BootstrapResult": "resampling",
@@ -28,19 +29,22 @@ _HOMES = {
     "CombinedStatistics": "statistics",
     "Interval": "resampling",
     "MeanStatistics": "statistics",
-    "NlgStatistics": "nlg_statistics",
+    "NlgStatistics": "overlap",
     "PermutationResult": "permutation",
     "Statistics": "statistics",
+    "Thresholds": "thresholds",
     "bootstrap": "resampling",
     "classifier_scores": "classifier",
     "clinical_scores": "clinical",
     "clinical_statistics": "statistics",
     "collapse_scores": "collapse",
     "crg_score": "crg",
+    "fit_thresholds": "thresholds",
     "nlg_scores": "nlg",
-    "nlg_statistics": "nlg_statistics",
+    "nlg_statistics": "overlap",
     "paired_difference": "resampling",
     "permutation_test": "permutation",
+    "threshold_scores": "thresholds",
 }
 
 __all__ = [
@@ -52,16 +56,19 @@ __all__ = [
     "NlgStatistics",
     "PermutationResult",
     "Statistics",
+    "Thresholds",
     "bootstrap",
     "classifier_scores",
     "clinical_scores",
     "clinical_statistics",
     "collapse_scores",
     "crg_score",
+    "fit_thresholds",
     "nlg_scores",
     "nlg_statistics",
     "paired_difference",
     "permutation_test",
+    "threshold_scores",
 ]
 
 
