@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from ct_vlm.errors import ConfigError, HUError
+from ct_vlm.transforms.hu_statistics import PADDING_HU, HUStatistics, hu_statistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 HUSource = Literal["auto", "fixed", "csv", "header", "none"]
 AIR_HU = -1024
 """The lowest value of a CT scale; padding below it is set to this."""
-_SAMPLES = 2_000_000
-_PADDING_HU = -1200  # noise of air stays above; scanners' padding values lie below
-_RAW_SOFT_TISSUE = (900, 1200)  # soft tissue before the usual intercept of -1024 is added
-_LUNG = (-1100, -700)
-_TISSUE = (-200, 200)
 
 
 def resolve_hu_source(path: str | Path, hu_source: str, metadata: ScanMetadata | None) -> str:
@@ -81,101 +76,76 @@ def to_hu(
     Raises:
         HUError: If a value is NaN or infinite.
     """
-    if stored.dtype == np.int16 and slope == 1 and intercept == 0:
+    rescale = Rescale(stored.dtype, slope, intercept, path)
+    if rescale.is_identity:
         return stored, ()
     hu = np.empty(stored.T.shape, dtype=np.int16)
-    clipped = missing = 0
     for source, target in zip(stored.T, hu, strict=True):  # z is the slowest axis of the file
-        values = source.astype(np.float64)
-        values *= slope
-        values += intercept
-        np.rint(values, out=values)
-        missing += int((~np.isfinite(values)).sum())
-        clipped += int(((values < -32768) | (values > 32767)).sum())
-        np.clip(np.nan_to_num(values, copy=False), -32768, 32767, out=values)
-        target[...] = values
-    if missing:
-        amount = "all" if missing == hu.size else f"{missing:,} of {hu.size:,}"
-        cause = f"`{path}` holds NaN or infinite values: {amount} voxels."
-        raise HUError(cause, "Export the scan again; ct_vlm does not invent voxels.")
-    repairs = (f"held {clipped:,} values to the int16 range",) if clipped else ()
-    return hu.T, repairs
+        rescale(source, target)
+    return hu.T, rescale.finish()
 
 
-@dataclass(frozen=True)
-class HUStatistics:
-    """What the guard looks at; all but ``minimum``, ``maximum`` and ``low_share`` leave padding out.
+class Rescale:
+    """Turns slices of stored values into int16 HU and keeps count of what did not fit.
 
     Args:
-        minimum: Lowest value, padding included.
-        maximum: Highest value.
-        low_share: Share of voxels below every tissue and below air's noise, padding included.
-        stray_share: Share of such voxels that are no padding, which is one value almost everywhere.
-        p1: 1st percentile.
-        p5: 5th percentile.
-        p50: Median.
-        p95: 95th percentile.
-        raw_share: Share where soft tissue lies before rescaling.
-        lung_share: Share where lung and air lie.
-        mirror_share: Share where lung and air would lie with the wrong sign.
-        tissue_share: Share where fat, water, muscle and organs lie.
+        dtype: Stored type.
+        slope: Factor.
+        intercept: HU added after the factor.
+        path: Named in errors.
+
+    Example:
+        >>> import numpy as np
+        >>> from ct_vlm.transforms.hu import Rescale
+        >>> rescale = Rescale(np.dtype("uint16"), 1.0, -1024.0, "scan.nii.gz")
+        >>> hu = np.empty((1, 3), np.int16)
+        >>> rescale(np.array([[0, 1064, 65535]], np.uint16), hu)
+        >>> hu.tolist(), rescale.finish()
+        ([[-1024, 40, 32767]], ('held 1 values to the int16 range',))
     """
 
-    minimum: int
-    maximum: int
-    low_share: float
-    stray_share: float
-    p1: float
-    p5: float
-    p50: float
-    p95: float
-    raw_share: float
-    lung_share: float
-    mirror_share: float
-    tissue_share: float
+    def __init__(self, dtype: np.dtype[Any], slope: float, intercept: float, path: object) -> None:
+        self.is_identity = dtype == np.int16 and slope == 1 and intercept == 0
+        is_whole = slope == 1 and float(intercept).is_integer() and abs(intercept) < 2**30
+        self._type = np.int32 if is_whole and dtype.kind in "iu" and dtype.itemsize <= 2 else np.float64
+        self._slope, self._intercept, self._path = slope, intercept, path
+        self._voxels = self._clipped = self._missing = 0
 
+    def __call__(self, source: NDArray[Any], target: NDArray[np.int16]) -> None:
+        """Write the HU of a slice.
 
-def hu_statistics(array: NDArray[np.int16]) -> HUStatistics:
-    """Measure a volume for :func:`check_hu`; large volumes are sampled on a regular grid."""
-    step = max(1, round((array.size / _SAMPLES) ** (1 / 3)))
-    sample = array[::step, ::step, ::step]
-    low = sample < _PADDING_HU
-    body = sample[~_padding(sample, low)]
-    body = body if body.size else sample
-    p1, p5, p50, p95 = (float(v) for v in np.percentile(body, (1, 5, 50, 95)))
+        Args:
+            source: Stored values.
+            target: Where HU go.
+        """
+        self._voxels += source.size
+        values: NDArray[Any] = source.astype(self._type)
+        if self._type is np.int32:
+            values += np.int32(self._intercept)
+        else:
+            values *= self._slope
+            values += self._intercept
+            np.rint(values, out=values)
+            finite = np.isfinite(values)
+            if not finite.all():
+                self._missing += int((~finite).sum())
+                np.nan_to_num(values, copy=False)
+        if values.min() < -32768 or values.max() > 32767:
+            self._clipped += int(((values < -32768) | (values > 32767)).sum())
+            np.clip(values, -32768, 32767, out=values)
+        target[...] = values
 
-    def share(bounds: tuple[int, int]) -> float:
-        return float(((body >= bounds[0]) & (body <= bounds[1])).mean())
+    def finish(self) -> tuple[str, ...]:
+        """Return what had to be changed.
 
-    return HUStatistics(
-        minimum=int(array.min()),
-        maximum=int(array.max()),
-        low_share=float(low.mean()),
-        stray_share=float((body < _PADDING_HU).mean()),
-        p1=p1,
-        p5=p5,
-        p50=p50,
-        p95=p95,
-        raw_share=share(_RAW_SOFT_TISSUE),
-        lung_share=share(_LUNG),
-        mirror_share=share((-_LUNG[1], -_LUNG[0])),
-        tissue_share=share(_TISSUE),
-    )
-
-
-def _padding(sample: NDArray[np.int16], low: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return where padding lies: the value that most voxels below the scale share, and its blurred edges."""
-    from scipy import ndimage
-
-    if not low.any():
-        return low
-    values = sample[low].astype(np.int64) + 32768
-    counts = np.bincount(values)
-    commonest = int(counts.argmax())
-    if 2 * int(counts[commonest]) <= values.size:
-        return np.zeros_like(low)
-    padding = sample == commonest - 32768
-    return low & ndimage.binary_dilation(padding, iterations=2)
+        Raises:
+            HUError: If a value was NaN or infinite.
+        """
+        if self._missing:
+            amount = "all" if self._missing == self._voxels else f"{self._missing:,} of {self._voxels:,}"
+            cause = f"`{self._path}` holds NaN or infinite values: {amount} voxels."
+            raise HUError(cause, "Export the scan again; ct_vlm does not invent voxels.")
+        return (f"held {self._clipped:,} values to the int16 range",) if self._clipped else ()
 
 
 def check_hu(array: NDArray[np.int16], path: object = "volume") -> HUStatistics:
@@ -208,7 +178,19 @@ def check_hu(array: NDArray[np.int16], path: object = "volume") -> HUStatistics:
         ...
         ct_vlm.errors.HUError: `volume` was rescaled twice ...
     """
-    stats = hu_statistics(array)
+    return judge(hu_statistics(array), path)
+
+
+def judge(stats: HUStatistics, path: object) -> HUStatistics:
+    """Raise unless statistics look like those of Hounsfield units; see :func:`check_hu`.
+
+    Args:
+        stats: What was measured.
+        path: Named in errors.
+
+    Raises:
+        HUError: With the diagnosis and the values that led to it.
+    """
     figures = (
         f"(min {stats.minimum}, p1 {stats.p1:.0f}, median {stats.p50:.0f}, p95 {stats.p95:.0f}, max {stats.maximum})"
     )
@@ -261,7 +243,7 @@ def _rescale_rules(stats: HUStatistics) -> tuple[tuple[bool, str, str], ...]:
         ),
         (
             stats.stray_share > 0.05,
-            f"holds many different values below {_PADDING_HU} HU, so it was rescaled with a wrong slope",
+            f"holds many different values below {PADDING_HU} HU, so it was rescaled with a wrong slope",
             "Check slope and intercept; values are HU where air is near -1000 and water near 0.",
         ),
         (
@@ -286,7 +268,12 @@ def clip_padding(array: NDArray[np.int16]) -> tuple[NDArray[np.int16], tuple[str
     Returns:
         The same array if it holds no padding, else a copy; and a sentence about it.
     """
-    if int(array.min()) >= _PADDING_HU:
+    if int(array.min()) >= PADDING_HU:
         return array, ()
     count = int((array < AIR_HU).sum())
-    return np.maximum(array, np.int16(AIR_HU)), (f"set {count:,} voxels below {AIR_HU} HU (padding) to {AIR_HU}",)
+    return np.maximum(array, np.int16(AIR_HU)), padding_repair(count)
+
+
+def padding_repair(count: int) -> tuple[str, ...]:
+    """Return the sentence about padding that was set to air."""
+    return (f"set {count:,} voxels below {AIR_HU} HU (padding) to {AIR_HU}",)
