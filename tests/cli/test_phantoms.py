@@ -1,4 +1,4 @@
-"""`ct-vlm phantoms` and `ct-vlm preprocess`."""
+"""`ct-vlm phantoms`."""
 
 from __future__ import annotations
 
@@ -61,39 +61,3 @@ def test_every_layout_can_be_named() -> None:
     phantoms.add_arguments(parser)
     choices = next(action.choices for action in parser._actions if action.dest == "layout")
     assert set(choices) == set(LAYOUTS)
-
-
-def test_preprocess_fills_the_cache_once(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["preprocess", "--root", str(tree), "--preset", "phantom", "--cache-dir", str(tmp_path)]
-    assert main(arguments) == 0
-    first = capsys.readouterr().out
-    made = [line for line in first.splitlines() if " volumes made" in line]
-    assert [line.split(":")[0] for line in made] == ["train", "valid"]
-    assert sum(int(line.split()[1]) for line in made) == 4
-    assert main([*arguments, "--split", "valid"]) == 0
-    second = capsys.readouterr().out
-    assert "valid: 0 volumes made" in second
-    assert "train:" not in second
-
-
-def test_preprocess_reports_a_bad_file_and_goes_on(tree: Path, tmp_path: Path, capsys) -> None:
-    import shutil
-
-    copy = tmp_path / "copy"
-    shutil.copytree(tree, copy)
-    broken = sorted(copy.rglob("train_*.nii.gz"))[0]
-    broken.write_bytes(broken.read_bytes()[:200])
-    arguments = ["preprocess", "--root", str(copy), "--preset", "phantom", "--cache-dir", str(tmp_path / "cache")]
-    assert main(arguments) == 1
-    output = capsys.readouterr()
-    assert "1 failed" in output.out
-    assert broken.name.removesuffix(".nii.gz") in output.err
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"), [(["--preset", "fantom"], "fantom"), (["--root", "no/such/tree"], "no/such/tree")]
-)
-def test_preprocess_names_what_is_wrong(tree: Path, tmp_path: Path, capsys, change: list[str], expected: str) -> None:
-    arguments = ["preprocess", "--root", str(tree), "--preset", "phantom", "--cache-dir", str(tmp_path), *change]
-    assert main(arguments) == 1
-    assert expected in capsys.readouterr().err
