@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ct_vlm.transforms.hu import check_hu
     from ct_vlm.transforms.load import load_label_map, load_volume
     from ct_vlm.transforms.metadata import ScanMetadata
+    from ct_vlm.transforms.on_grid import load_on_grid
     from ct_vlm.transforms.presets import CTPreset, get_preset, list_presets
     from ct_vlm.transforms.volume import Provenance, Volume
     from ct_vlm.transforms.windowing import apply_windows
@@ -25,6 +26,7 @@ _MODULES = {
     "get_preset": "presets",
     "list_presets": "presets",
     "load_label_map": "load",
+    "load_on_grid": "on_grid",
     "load_volume": "load",
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "get_preset",
     "list_presets",
     "load_label_map",
+    "load_on_grid",
     "load_volume",
 ]
 

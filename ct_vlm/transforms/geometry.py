@@ -50,15 +50,18 @@ class GeometryPlan:
         fill_from_slices(array, (depth, height, width), interpolation, inside)
         return result
 
-    def frame(self, mode: str, value: float) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    def frame(
+        self, mode: str, value: float, out: NDArray[np.int16] | None = None
+    ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
         """Return the result with its padding written, and the view of it that the volume fills.
 
         Args:
             mode: ``center`` or ``end``.
             value: HU of the padding.
+            out: Memory for the result; new memory if ``None``.
         """
         parts = [crop_window(have, want, mode)[1:] for have, want in zip(self.resized, self.size, strict=True)]
-        result = framed(self.size, parts, np.int16, value)
+        result = framed(self.size, parts, np.int16, value, out)
         return result, result[tuple(slice(start, start + length) for start, length in parts)]
 
     def windows(self, shape: Sequence[int], mode: str) -> list[AxisWindow]:
@@ -73,6 +76,24 @@ class GeometryPlan:
             cut, _, length = crop_window(resized, wanted, mode)
             result.append(AxisWindow(int(source), resized, cut, length))
         return result
+
+    def affine(self, affine: NDArray[np.float64], shape: Sequence[int], mode: str) -> NDArray[np.float64]:
+        """Return the affine of the result.
+
+        Args:
+            affine: Of the volume.
+            shape: Size of the volume.
+            mode: ``center`` or ``end``.
+        """
+        lengths = shape if self.box is None else [part.stop - part.start for part in self.box]
+        starts = (0, 0, 0) if self.box is None else [part.start for part in self.box]
+        step = np.eye(4)
+        for axis, (length, resized, wanted) in enumerate(zip(lengths, self.resized, self.size, strict=True)):
+            cut, fill, _ = crop_window(resized, wanted, mode)
+            scale = length / resized
+            step[axis, axis] = scale
+            step[axis, 3] = starts[axis] + (cut - fill + 0.5) * scale - 0.5
+        return affine @ step
 
 
 def plan_geometry(

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.batch import CANONICAL_AXCODES
-from ct_vlm.errors import HUError, VolumeGeometryError
+from ct_vlm.errors import HUError
 from ct_vlm.transforms import orientation as axes
 from ct_vlm.transforms.hu import check_hu, clip_padding, resolve_hu_source, to_hu
-from ct_vlm.transforms.metadata import ScanMetadata, find_metadata
+from ct_vlm.transforms.metadata import find_metadata
 from ct_vlm.transforms.nifti import NiftiFile, read_nifti
+from ct_vlm.transforms.rules import affine_of, rescale_of
 from ct_vlm.transforms.volume import Provenance, Volume
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
-_NO_SPACING = "Pass `metadata=` with XYSpacing and ZSpacing of this volume, or exclude it."
 
 
 def load_volume(
@@ -87,8 +86,8 @@ def load_volume(
     row = find_metadata(metadata, Path(path))
     source = resolve_hu_source(path, hu_source, row)
     file = read_nifti(path)
-    affine, repairs = _affine(file, source, row)
-    slope, intercept = _rescale(file, source, row)
+    affine, repairs = affine_of(file, source, row)
+    slope, intercept = rescale_of(file, source, row)
     hu, changes = to_hu(file.stored, slope, intercept, file.path)
     if check:
         _check(hu, file, source)
@@ -126,7 +125,7 @@ def load_label_map(
     import numpy as np
 
     file = read_nifti(path)
-    affine, _ = _affine(file, "none", None)
+    affine, _ = affine_of(file, "none", None)
     labels = file.stored
     if labels.dtype.kind == "f":
         whole = np.rint(labels)
@@ -162,38 +161,3 @@ def _header_gives_hu(file: NiftiFile) -> bool:
     except HUError:
         return False
     return True
-
-
-def _rescale(file: NiftiFile, source: str, row: ScanMetadata | None) -> tuple[float, float]:
-    """Return slope and intercept under a rule."""
-    if source == "csv" and row is not None and row.slope is not None and row.intercept is not None:
-        return row.slope, row.intercept
-    if source == "header":
-        return file.slope, file.intercept
-    return 1.0, 0.0
-
-
-def _affine(file: NiftiFile, source: str, row: ScanMetadata | None) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return a usable affine of the stored array and what was repaired."""
-    if source == "csv" and row is not None:
-        codes = row.axial_axcodes(file.path)
-        axes.check_spacing(row.spacing, file.path, "Exclude it: the table lists no XYSpacing or ZSpacing for it.")
-        return axes.affine_from_spacing(row.spacing, codes), ("took spacing and axes from the metadata table",)
-    repairs: list[str] = []
-    affine = file.affine
-    if axes.is_degenerate(affine):
-        spacing = file.zooms
-        if row is not None and not all(0 < s < float("inf") for s in spacing):
-            spacing = row.spacing
-            repairs.append("took spacing from the metadata table")
-        axes.check_spacing(spacing, file.path, _NO_SPACING)
-        affine = axes.affine_from_spacing(spacing)
-        repairs.append("rebuilt a missing or degenerate affine from the voxel sizes, axes taken as L, P, S")
-    axes.check_spacing(axes.spacing_of(affine), file.path, _NO_SPACING)
-    angle = axes.oblique_degrees(affine)
-    if angle > 0.5:
-        repairs.append(f"oblique by {angle:.1f} degrees, took the nearest orientation")
-    if angle > 44:
-        cause = f"`{file.path}` lies {angle:.0f} degrees off every body axis, so its orientation is ambiguous."
-        raise VolumeGeometryError(cause, "Resample it to an axis-aligned grid first.")
-    return affine, tuple(repairs)

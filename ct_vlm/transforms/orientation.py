@@ -97,11 +97,37 @@ def reorient(
         >>> moved[:, :, 0].tolist()
         [[2, 5], [1, 4], [0, 3]]
     """
+    transform = orientation_transform(affine, axcodes)
+    moved = orientations.apply_orientation(array, transform)
+    return np.ascontiguousarray(moved), reoriented_affine(affine, transform, array.shape)
+
+
+def orientation_transform(affine: NDArray[np.float64], axcodes: Sequence[str]) -> NDArray[np.float64]:
+    """Return for each stored axis which axis it becomes, and 1 or -1 for its direction.
+
+    Args:
+        affine: Voxel index to RAS+ millimetres.
+        axcodes: Wanted direction of each axis of the result.
+
+    **Shape:**
+        - returns ``(3, 2)``.
+    """
     start = orientations.io_orientation(affine)
     wanted = orientations.axcodes2ornt(check_axcodes(axcodes))
-    transform = orientations.ornt_transform(start, wanted)
-    moved = orientations.apply_orientation(array, transform)
-    return np.ascontiguousarray(moved), affine @ orientations.inv_ornt_aff(transform, array.shape)
+    return np.asarray(orientations.ornt_transform(start, wanted))
+
+
+def reoriented_affine(
+    affine: NDArray[np.float64], transform: NDArray[np.float64], shape: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the affine of an array whose axes were moved.
+
+    Args:
+        affine: Of the stored array.
+        transform: From :func:`orientation_transform`.
+        shape: Of the stored array.
+    """
+    return affine @ np.asarray(orientations.inv_ornt_aff(transform, tuple(shape)))
 
 
 def axcodes_of(affine: NDArray[np.float64]) -> tuple[str, str, str]:

@@ -185,7 +185,13 @@ def crop_window(have: int, want: int, mode: str) -> tuple[int, int, int]:
     return cut, fill, length
 
 
-def framed(size: Sequence[int], inside: Sequence[tuple[int, int]], dtype: DTypeLike, value: float) -> NDArray[Any]:
+def framed(
+    size: Sequence[int],
+    inside: Sequence[tuple[int, int]],
+    dtype: DTypeLike,
+    value: float,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """Return an array with its margins filled and its inside not yet written.
 
     Args:
@@ -193,8 +199,9 @@ def framed(size: Sequence[int], inside: Sequence[tuple[int, int]], dtype: DTypeL
         inside: Start and length of the inside along each axis.
         dtype: Type of the array.
         value: What fills the margins.
+        out: Memory for the array; new memory if ``None``.
     """
-    result: NDArray[Any] = np.empty(tuple(size), dtype=dtype)
+    result = np.empty(tuple(size), dtype=dtype) if out is None else out
     rest = result
     for axis, (start, length) in enumerate(inside):
         front: tuple[slice, ...] = (slice(None),) * axis

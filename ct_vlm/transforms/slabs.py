@@ -41,6 +41,10 @@ class AxisWindow:
         """Return the kept positions."""
         return slice(self.start, self.start + self.length)
 
+    def mirrored(self) -> AxisWindow:
+        """Return the same window of the axis read from its other end."""
+        return AxisWindow(self.source, self.resized, self.resized - self.start - self.length, self.length)
+
     def filter(self, interpolation: str) -> AxisFilter:
         """Return the weights of the kept positions."""
         return axis_filter(interpolation, self.source, self.resized, self.start, self.start + self.length)
