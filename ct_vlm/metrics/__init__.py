@@ -9,30 +9,46 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.classifier import ClassifierScores
     from ct_vlm.metrics.clinical import ClinicalEfficacy
     from ct_vlm.metrics.crg import CRGScore
-    from ct_vlm.metrics.labeler import Mention, RuleLabeler
+    from ct_vlm.metrics.labeler import Decision, Explanation, Mention, RuleLabeler
     from ct_vlm.metrics.nlg import ReportBLEU, ReportNLG
-    from ct_vlm.metrics.reliance import other_patient_permutation
+    from ct_vlm.metrics.reliance import ClinicalScorer, EvaluatedSamples, other_patient_permutation, visual_reliance
+    from ct_vlm.metrics.reliance_plot import plot_reliance
+    from ct_vlm.metrics.reliance_result import RelianceResult
 
 _HOMES = {
     "CRGScore": "crg",
     "ClassifierScores": "classifier",
     "ClinicalEfficacy": "clinical",
+    "ClinicalScorer": "reliance",
+    "Decision": "labeler",
+    "EvaluatedSamples": "reliance",
+    "Explanation": "labeler",
     "Mention": "labeler",
+    "RelianceResult": "reliance_result",
     "ReportBLEU": "nlg",
     "ReportNLG": "nlg",
     "RuleLabeler": "labeler",
     "other_patient_permutation": "reliance",
+    "plot_reliance": "reliance_plot",
+    "visual_reliance": "reliance",
 }
 
 __all__ = [
     "CRGScore",
     "ClassifierScores",
     "ClinicalEfficacy",
+    "ClinicalScorer",
+    "Decision",
+    "EvaluatedSamples",
+    "Explanation",
     "Mention",
+    "RelianceResult",
     "ReportBLEU",
     "ReportNLG",
     "RuleLabeler",
     "other_patient_permutation",
+    "plot_reliance",
+    "visual_reliance",
 ]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ct_vlm.metrics.labeler.doubt import find_doubt
+from ct_vlm.metrics.labeler.explanation import Mention
 from ct_vlm.metrics.labeler.negation import drop_pseudo_negations, find_negation
-from ct_vlm.metrics.labeler.normalise import normalise, split_clauses
+from ct_vlm.metrics.labeler.normalise import list_item, normalise, split_clauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,29 +19,6 @@ if TYPE_CHECKING:
 _REFERS_BACK = re.compile(
     r"(?:the |some |one |most )?(?:largest|biggest|some of|one of|most of|others?|it|they|these|this|those)\b"
 )
-
-
-@dataclass(frozen=True)
-class Mention:
-    """One place in a report that states or denies a label.
-
-    Args:
-        label: The label.
-        rule: Name of the finding that matched.
-        words: The words that matched, as normalised.
-        negated: Whether they are denied.
-        cue: The words that deny them ("" if none).
-        clause: The normalised clause in which a negation reaches.
-        sentence: The sentence as written.
-    """
-
-    label: str
-    rule: str
-    words: str
-    negated: bool
-    cue: str
-    clause: str
-    sentence: str
 
 
 class Sentence:
@@ -114,17 +92,29 @@ def find_mentions(rule: LabelRule, sentence: Sentence) -> Iterator[Mention]:
     """
     for finding, match, clause in _matches(rule, sentence):
         cue = find_negation(match.string, match.start(), match.end())
-        yield Mention(rule.label, finding.name, match.group(), bool(cue), cue, clause, sentence.written)
+        doubt = "" if cue else find_doubt(match.string, match.start(), match.end())
+        yield Mention(rule.label, finding.name, match.group(), bool(cue), cue, doubt, clause, sentence.written)
 
 
-def states(rule: LabelRule, sentence: Sentence) -> bool:
+def states(rule: LabelRule, sentence: Sentence, *, weigh_doubt: bool) -> bool | None:
     """Tell whether a sentence states a label.
 
     Args:
         rule: The label's rule.
         sentence: The sentence.
+        weigh_doubt: Whether to look for cues of doubt; without, what is left open is stated.
+
+    Returns:
+        None if the sentence only leaves the label open.
     """
-    return any(not find_negation(match.string, match.start(), match.end()) for _, match, _ in _matches(rule, sentence))
+    is_open = False
+    for _, match, _ in _matches(rule, sentence):
+        if find_negation(match.string, match.start(), match.end()):
+            continue
+        if not (weigh_doubt and find_doubt(match.string, match.start(), match.end())):
+            return True
+        is_open = True
+    return None if is_open else False
 
 
 def _matches(rule: LabelRule, sentence: Sentence) -> Iterator[tuple[Finding, re.Match[str], str]]:
@@ -134,12 +124,9 @@ def _matches(rule: LabelRule, sentence: Sentence) -> Iterator[tuple[Finding, re.
         findings = [finding for finding in rule.findings if finding.words.search(clause)]
         rewritten = _rewritten(rule, clause) if findings else clause
         for finding in findings:
-            match = finding.words.search(rewritten)
-            if match is None or not _applies(rule, finding, rewritten, sentence):
-                continue
-            while match is not None:
-                yield finding, match, clause
-                match = finding.words.search(rewritten, match.end())
+            for match in finding.words.finditer(rewritten):
+                if _applies(rule, finding, match, sentence):
+                    yield finding, match, clause
 
 
 def _rewritten(rule: LabelRule, text: str) -> str:
@@ -149,18 +136,17 @@ def _rewritten(rule: LabelRule, text: str) -> str:
     return text
 
 
-def _applies(rule: LabelRule, finding: Finding, clause: str, sentence: Sentence) -> bool:
+def _applies(rule: LabelRule, finding: Finding, match: re.Match[str], sentence: Sentence) -> bool:
     """Check what else a finding asks of its clause and place."""
-    if finding.near is not None and finding.near.search(clause) is None:
+    if finding.unless is not None and finding.unless.search(match.string) is not None:
         return False
-    if finding.unless is not None and finding.unless.search(clause) is not None:
-        return False
-    return finding.place is None or _is_own_place(rule, finding.place, clause, sentence)
+    return finding.place is None or _is_own_place(rule, finding.place, match, sentence)
 
 
-def _is_own_place(rule: LabelRule, place: Place, clause: str, sentence: Sentence) -> bool:
-    """Decide where a finding is, from its clause outwards."""
-    for text in (clause, _rewritten(rule, sentence.text)):
+def _is_own_place(rule: LabelRule, place: Place, match: re.Match[str], sentence: Sentence) -> bool:
+    """Decide where a finding is, from its item in a list outwards."""
+    clause = match.string
+    for text in (list_item(clause, match.start()), clause, _rewritten(rule, sentence.text)):
         if place.own.search(text):
             return True
         if place.foreign.search(text):

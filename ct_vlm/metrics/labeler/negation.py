@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ct_vlm.metrics.labeler.doubt import OPEN
+
 _SEEN = (
     r"(?:observed|detected|seen|identified|found|present|noted|encountered|monitored|visuali[sz]ed|evident|available"
     r"|distinguished|selected|determined|revealed|recorded|watched|traced|followed|existing|exist|noticed|discerned"
@@ -39,15 +41,17 @@ _PSEUDO = re.compile(
             rf"\b(?:no|without|not)(?: {_DEGREE}){{0,2}} {_CHANGE}(?: {_BE} (?:\w+ly )?(?:observed"
             rf"|detected|seen|found|noted))?",
             r"\bnot (?:\w+ly )?changed",
+            r"\bno increase in (?:the )?(?:amount|number|sizes?|dimensions?)(?: and \w+)? of",
             rf"\bno (?:{_DEGREE} )+"
             r"(?:increase|decrease|reduction|growth) in (?:the )?(?:sizes?|numbers?|dimensions?|diameters?|amounts?)",
-            rf"\b(?:{_BE} )?not {_SEEN} (?:{_EARLIER})(?: (?:examinations?|stud(?:y|ies)|ct|scans?|tomograph\w*))?",
-            r"\b(?:not|cannot)(?: be)?(?: \w+ly)? (?:ruled out|excluded|distinguished from|differentiated|separated)",
+            rf"\b(?:could |{_BE} )?not (?:be )?{_SEEN} (?:{_EARLIER})"
+            r"(?: (?:examinations?|stud(?:y|ies)|ct|scans?|tomograph\w*))?",
+            r"\b(?:not|cannot)(?: be)?(?: \w+ly)? (?:ruled? out|excluded?|distinguished from|differentiated|separated)",
             r"\b(?:not|cannot)(?: be)? \w+ly (?:ruled out|excluded)",
             r"\b(?:not|never) (?:yet )?(?:completely |fully |totally )?(?:resolv|regress|disappear|clear)\w*",
             r"\b(?:whose |the )?(?:nature|character\w*|origin|etiology|cause|border|contour"
             r"|distinction|differentia\w+)\w*"
-            r"(?: \w+){0,4} (?:could|can)? ?(?:not|cannot) (?:be )?(?:\w+ly )?\w+",
+            r"(?P<kept>(?: \w+){0,4}?) (?:could |can )?(?:not|cannot) (?:be )?(?:\w+ly )?\w+",
             r"\bnot only|\bwhether or not|\bno doubt|\bno (?:longer )?need"
             r"|\bpartial(?:ly)? (?:resolved|cleared|disappeared)",
         )
@@ -57,20 +61,22 @@ _PSEUDO = re.compile(
 _PSEUDO_WORDS = frozenset({"no", "not", "never", "without", "lack", "absence", "cannot", "partial", "partially"})
 _PSEUDO_PARTS = (
     *("contrast", "opaque", "chang", "differen", "progress", "regress", "alterat", "increase", "decrease", "reduction"),
-    *("growth", "previous", "prior", "old", "former", "earlier", "past", "last", "before", "ruled out", "excluded"),
+    *("growth", "previous", "prior", "old", "former", "earlier", "past", "last", "before", "rule", "exclude"),
     *("distin", "separated", "resolv", "disappear", "clear", "nature", "character", "origin", "etiology", "cause"),
     *("border", "contour", "only", "whether", "doubt", "need"),
 )
+_NOT_EXCLUDED = re.compile(r"\b(?:ruled? out|excluded?)\b")
 _BEFORE = re.compile(
-    r"\b(?:no|without|absence of|lack of|free (?:of|from)|devoid of|neither|nor|never|negative for|cleared of"
+    r"\b(?:no|without|absence of|lack of|free (?:of|from)|devoid of|neither|nor|never|negative for"
+    r"|clear(?:ed)? of|cannot be said"
     r"|not (?:any|have|contain\w*|show\w*|include\w*|reveal\w*|demonstrat\w*|suggest\w*|support\w*|in favou?r of)"
     rf"|not {_SEEN}(?= (?:any|a|an|the)\b)|denies|(?:disappearance|resolution) of)\b"
 )
 _AFTER = re.compile(
     rf"\b(?:not|cannot|never|no longer)\b{_AUXILIARY} {_SEEN}\b|\babsent\b|\bnone\b(?! of)"
     rf"|, (?:no|negative)$|\b(?:is|are|was|were) not$"
-    r"|(?<!partially )(?<!partly )\b(?:resolved|disappeared|vanished)\b|\b(?:completely"
-    r"|totally|fully) (?:regressed|resorbed)"
+    r"|(?<!partially )(?<!partly )\b(?:resolved|disappeared|vanished)\b"
+    r"|(?<!near )(?<!nearly )(?<!almost )\b(?:complete|total|full)(?:ly)? (?:regress|resorb|resol)\w+"
     rf"|\b(?:ruled out|excluded)\b|\b{_BE} (?:removed|extracted|negative)\b|\bnot (?:in question|the case)\b"
 )
 _ASSERTED = re.compile(
@@ -78,6 +84,17 @@ _ASSERTED = re.compile(
     rf"|identified|watched|monitored)\b"
     rf"(?! (?:{_EARLIER}))"
 )
+# a finding of an older examination only; "also" and "still" say that it is there now
+_ONLY_EARLIER = re.compile(
+    r"^(in (?:the|his|her) (?:previous|prior|old) [^,]{1,40}),? there (?:is|are|was|were)\b(?!.*\b(?:also|still)\b)"
+    r"|\bthere (?:is|are|was|were)\b(?!.*\b(?:also|still)\b).* (?:at|in) this (?:level|area|localization|location)"
+    r" (in (?:the|his|her) (?:previous|prior|old) \w+)(?:,|$)"
+)
+
+
+def _without_cue(match: re.Match[str]) -> str:
+    """Return what is left of a phrase that denies nothing: a word of doubt, or nothing."""
+    return f" {OPEN} " if _NOT_EXCLUDED.search(match.group()) else f" {match['kept'] or ''} "
 
 
 def drop_pseudo_negations(sentence: str, words: frozenset[str] | None = None) -> str:
@@ -95,7 +112,7 @@ def drop_pseudo_negations(sentence: str, words: frozenset[str] | None = None) ->
     present = frozenset(sentence.split()) if words is None else words
     if _PSEUDO_WORDS.isdisjoint(present) or not any(part in sentence for part in _PSEUDO_PARTS):
         return sentence
-    return " ".join(_PSEUDO.sub(" ", sentence).split()).strip(" ,")
+    return " ".join(_PSEUDO.sub(_without_cue, sentence).split()).strip(" ,")
 
 
 def find_negation(clause: str, start: int, end: int) -> str:
@@ -114,6 +131,9 @@ def find_negation(clause: str, start: int, end: int) -> str:
         >>> find_negation("pleural effusion was not observed", 0, 16)
         'not observed'
     """
+    earlier = _ONLY_EARLIER.search(clause)
+    if earlier is not None:
+        return earlier.group(1) or earlier.group(2)
     for before in _BEFORE.finditer(clause, 0, start):
         if not _is_finished(clause, before.end(), start, end):
             return before.group()

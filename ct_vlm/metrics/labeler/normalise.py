@@ -6,9 +6,11 @@ import re
 
 _DECIMAL = re.compile(r"(?<=\d)[.,](?=\d)")
 _SHORT_NOT = re.compile(r"n['\u2019]t\b")
+# "effusion - no thickening was seen" denies both
+_DASHED_NO = re.compile(r"^([a-z /]{4,40}?) ?[-\u2013] no (?=\w+ (?:is|was|are|were)\b)")
 _SIGNS = str.maketrans(
     {
-        **dict.fromkeys("-\u2013\u2014\u2010\u2011/\\_?.'\u2018\u2019`+%=<>&~*", " "),
+        **dict.fromkeys("-\u2013\u2014\u2010\u2011/\\_.'\u2018\u2019`+%=<>&~*", " "),
         **dict.fromkeys("()[]{}:", ","),
     }
 )
@@ -36,16 +38,23 @@ _CONTRAST_WORDS = frozenset(
 )
 _WEAK = re.compile(r", (?:and )?| and ")
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|be|been|has|have|had|shows?|showed|continues?|persists?|reveals?|contains?|appears?|seems?"
+    r"\b(?:is|are|was|were|be|been|has|have|had|shows?|showed|continues?|persists?|remains?|reveals?|contains?|appears?|seems?"
     r"|draws?|attracts?|stands?|consists?|extends?|not (?:observed|detected|seen|found|noted|present|identified))\b"
     r"|\b(?:observed|detected|seen|noted|increased|decreased|enlarged|thickened|identified|found|present|noticed)$"
 )
 _STARTS_WITH_VERB = re.compile(r"(?:is|are|was|were|has|have|had|not)\b")
+_OTHER_SIDE = re.compile(r"(?:on|in) the (?:right|left)\b(?! and)")
 _DANGLING = re.compile(r"(?:[ ,]|\band(?=[ ,]*$))+$")
 _PLURAL_VERB = re.compile(r"\b(?:are|were|have)\b")
 _FINDING = re.compile(
     r"effusion|thick|nodul|consolid|opaci|atelect|infiltr|lymph|mass|emphys|ectas|hernia|pneumothora|densit|plaque"
     r"|calcif|lesion|glass|patholog|mosaic|sequel|fibro|cardiomeg"
+)
+
+_HEAD = re.compile(
+    _FINDING.pattern
+    + r"|dilat|aneurysm|\bwide\b|ather|enlarg|increase|widening|stenosis|thromb|cyst|fractur|osteophyt|stent"
+    r"|steatosis|stone|bronchitis|pneumonia|surgery|operat|sutur|edema|change"
 )
 
 
@@ -65,6 +74,8 @@ def normalise(sentence: str) -> str:
         text = _SHORT_NOT.sub(" not", text)
     if "." in text[:-1] or "," in text:
         text = _DECIMAL.sub("\x00", text)
+    if " no " in text:
+        text = _DASHED_NO.sub(r"no \1 or ", text)
     text = " ".join(text.replace("(-)", " absent").translate(_SIGNS).replace("\x00", "_").split())
     return _COMMAS.sub(", ", text).strip(" ,") if "," in text else text
 
@@ -90,6 +101,31 @@ def split_clauses(sentence: str) -> list[str]:
     return [clause[start : start + _MAX_CLAUSE] for clause in clauses for start in range(0, len(clause), _MAX_CLAUSE)]
 
 
+def list_item(clause: str, position: int) -> str:
+    """Return the item around a position where a clause lists findings, each with words of its own.
+
+    Args:
+        clause: A clause from :func:`split_clauses`.
+        position: Where a finding's words start.
+
+    Example:
+        >>> from ct_vlm.metrics.labeler.normalise import list_item
+        >>> list_item("dilatation of the aorta, plaques in the coronary arteries", 25)
+        'plaques in the coronary arteries'
+    """
+    start = 0
+    names_finding = False
+    for cut in [*_WEAK.finditer(clause), None]:
+        end = len(clause) if cut is None else cut.start()
+        following = clause[cut.end() :] if cut else ""
+        names_finding = names_finding or _HEAD.search(clause, start, end) is not None
+        if cut is None or (names_finding and _HEAD.search(_WEAK.split(following, 1)[0])):
+            if position < end or cut is None:
+                return clause[start:end]
+            start, names_finding = cut.end(), False
+    return clause
+
+
 def _split_segment(segment: str) -> list[str]:
     """Cut at commas and "and" between parts with a verb."""
     cuts = [(match.start(), match.end()) for match in _WEAK.finditer(segment)]
@@ -102,6 +138,9 @@ def _split_segment(segment: str) -> list[str]:
     pending: int | None = None  # where parts begin that may be the subjects of a verb still to come
     for start, end in zip(starts, ends, strict=True):
         part = segment[start:end]
+        if _OTHER_SIDE.match(part) and start > clause_start and _VERB.search(part):
+            clauses.append(segment[clause_start:start])
+            clause_start, has_verb, pending = start, False, None
         if not _VERB.search(part):
             if has_verb and pending is None and _FINDING.search(part):
                 pending = start

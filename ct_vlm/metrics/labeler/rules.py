@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ct_vlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -35,14 +41,12 @@ class Finding:
     Args:
         name: Short name, shown by ``explain``.
         words: Pattern of the words.
-        near: Pattern that must also match in the clause.
         unless: Pattern that must not match in the clause.
         place: Where the finding must be.
     """
 
     name: str
     words: re.Pattern[str]
-    near: re.Pattern[str] | None = None
     unless: re.Pattern[str] | None = None
     place: Place | None = None
 
@@ -96,3 +100,50 @@ def within(limit: int, *stops: str) -> str:
 def rewrite(*alternatives: str, to: str = "") -> tuple[re.Pattern[str], str]:
     """Return a rewrite of a label rule: any of the alternatives becomes ``to``."""
     return words(*alternatives), to
+
+
+def change_rules(
+    rules: Sequence[LabelRule], extra: Mapping[str, Sequence[str]], without: Collection[str]
+) -> tuple[LabelRule, ...]:
+    """Return rules with a user's own phrases added and some findings switched off.
+
+    Args:
+        rules: The rules to start from.
+        extra: Label to regular expressions for normalised text; they become findings called
+            "extra".
+        without: Names of findings to switch off.
+
+    Raises:
+        ConfigError: If a label or a finding does not exist, or an expression does not compile.
+    """
+    _check_known("label", extra, {rule.label for rule in rules})
+    _check_known("finding", without, {finding.name for rule in rules for finding in rule.findings})
+    changed = []
+    for rule in rules:
+        findings = tuple(finding for finding in rule.findings if finding.name not in without)
+        if rule.label in extra:
+            # no stem is known for a user's expression: every sentence is read for the label
+            own = Finding("extra", _compiled(rule.label, extra[rule.label]))
+            changed.append(replace(rule, findings=(*findings, own), stems=("",), also=()))
+        else:
+            changed.append(replace(rule, findings=findings))
+    return tuple(changed)
+
+
+def _check_known(kind: str, names: Collection[str], known: Collection[str]) -> None:
+    """Refuse names that do not exist."""
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        cause = f"Unknown {kind} {', '.join(map(repr, unknown))}."
+        raise ConfigError(cause, f"Choose from: {', '.join(sorted(known))}.")
+
+
+def _compiled(label: str, patterns: Sequence[str]) -> re.Pattern[str]:
+    """Compile a user's expressions for a label."""
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            cause = f"The expression {pattern!r} for {label!r} does not compile: {error}."
+            raise ConfigError(cause, "Give a regular expression for lower-case text.") from error
+    return words(*(f"(?:{pattern})" for pattern in patterns))

@@ -6,7 +6,6 @@ from ct_vlm.metrics.labeler.rules import Finding, LabelRule, any_of, rewrite, st
 
 _THICK = r"thick(?!ness(?:es)? (?:is|are|was|were) (?:normal|natural|within))\w*"
 _BRONCHI = r"\b(?:tracheo ?)?bronch(?:i|us|es|al|ial|ic|iol\w+)\b"
-_AIRWAYS = rf"(?:{_BRONCHI}|\bbroncho ?vascular|\bairways?\b)"
 # words that end the reach from one word of a finding to the other
 _ANOTHER = any_of(
     "infiltr|consol|opac|dens|glass|nodul|lymph|atelect|emphys|lesion|mass|effusion|esoph|oesoph|gastr|stomach|aort",
@@ -16,35 +15,25 @@ _NO_AIRWAY = f"{_ANOTHER}|pleura"
 
 MOSAIC = LabelRule(
     label="Mosaic attenuation pattern",
-    stems=stems("mosai mozai trap"),
-    findings=(
-        Finding("mosaic", words(r"\bmo[sz]ai[ck]\w*")),
-        Finding("air trapping", words(r"\bair ?trap\w+", r"\btrapp\w+(?: of)? air", r"\bair entrap\w+")),
-    ),
+    stems=stems("mosai mozai"),
+    findings=(Finding("mosaic", words(r"\bmo[sz]ai[ck]\w*")),),
 )
 
 PERIBRONCHIAL = LabelRule(
     label="Peribronchial thickening",
-    stems=stems("bronch airway"),
+    stems=stems("bronch"),
     also=stems("thick cuff promin increas sheath"),
     findings=(
         Finding(
             "peribronchial thickening",
             words(
-                rf"\bperi ?bronch\w*{within(6, _NO_AIRWAY, 'ectas|bronchiect')}"
+                rf"\bperi ?bronch\w*{within(6, _NO_AIRWAY, 'ectas|bronchiect|sept|interlob')}"
                 rf"(?:{_THICK}|cuff\w*|promin\w*|increas\w*|sheath\w*)"
             ),
         ),
         Finding(
-            "thickened bronchial wall",
-            words(rf"{_AIRWAYS}{within(5, _NO_AIRWAY, 'ectas|bronchiect|sept|interlob')}{_THICK}"),
-        ),
-        Finding(
-            "thickening of the bronchial wall",
-            words(
-                rf"\b(?:{_THICK}|cuff\w*){within(9, _NO_AIRWAY)}"
-                rf"(?:peri ?bronch(?!iect)\w*|{_BRONCHI}|airway walls?)"
-            ),
+            "thickening around the bronchi",
+            words(rf"\b(?:{_THICK}|cuff\w*){within(9, _NO_AIRWAY)}peri ?bronch(?!iect)\w*"),
         ),
     ),
 )
@@ -71,11 +60,10 @@ _SEPTA = (
     r"(?:inter ?lob(?:ul)?ar sept\w*|inter ?lobul\w+|intra ?lobul\w+|inter ?sept\w+|intra ?sept\w+"
     r"|sept(?:a|al|as|ae|um|ums)\b)"
 )
-_CRAZY_PAVING = r"\b(?:crazy|cobble ?stone) ?(?:paving|pattern|appearance)"
 
 SEPTAL = LabelRule(
     label="Interlobular septal thickening",
-    stems=stems("sept lobul paving kerley crazy cobble"),
+    stems=stems("sept lobul kerley"),
     rewrites=(
         rewrite(r"\b(?:nasal|inter ?ventricular|inter ?atrial|ventricular|atrial|cardiac|rectovaginal) sept\w+"),
     ),
@@ -84,9 +72,7 @@ SEPTAL = LabelRule(
             "septal thickening",
             words(rf"\b{_SEPTA}{within(6, _ANOTHER)}(?:{_THICK}|promin\w*|clarif\w*|distinct\w*)"),
         ),
-        Finding("thickening of septa", words(rf"\b{_THICK}{within(6, _NO_AIRWAY)}{_SEPTA}")),
+        Finding("thickening of septa", words(rf"\b(?:{_THICK}|prominence\w*){within(6, _NO_AIRWAY)}{_SEPTA}")),
         Finding("septal lines", words(r"\bkerley", r"\bseptal lines?\b", r"\bsmooth septa\w*")),
-        # ground glass with thickened septa, by definition of the sign
-        Finding("crazy paving", words(_CRAZY_PAVING, r"\bpaving (?:stone|pattern)")),
     ),
 )

@@ -23,7 +23,7 @@ CARDIOMEGALY = LabelRule(
         " index ctr cti"
     ),
     rewrites=(
-        rewrite(r"\b(?:left|right) (?:heart )?(?:atri\w+|ventric\w+)"),
+        rewrite(r"\b(?:left|right) (?:heart )?(?:atri\w+|ventric\w+|chambers?|cavit\w+|spaces?)"),
         rewrite(
             r"\bheart (?:failure|rate|valve\w*|disease|attack|transplant\w*)",
             r"\bcardiac (?:valve\w*|tamponade|arrest|apex)",
@@ -49,7 +49,13 @@ PERICARDIAL = LabelRule(
     label="Pericardial effusion",
     stems=stems("pericard"),
     also=stems("effus fluid liquid hemo haemo hydro tampon"),
-    rewrites=(rewrite(r"\bepi ?pericard\w*", r"\bpericard\w* (?:fat|cyst|lipoma\w*)(?: \w+)?"),),
+    rewrites=(
+        rewrite(
+            r"\bepi ?pericard\w*",
+            r"\bsuperior pericardi\w* recess\w*",
+            r"\bpericard\w* (?:fat|cyst|lipoma\w*)(?: \w+)?",
+        ),
+    ),
     findings=(
         Finding("pericardial effusion", words(rf"\bpericardi\w*{within(8, 'pleur|hemithor|perihep')}{_FLUID}")),
         Finding(
@@ -58,7 +64,7 @@ PERICARDIAL = LabelRule(
         ),
         Finding(
             "effusion in the pericardium",
-            words(rf"\b{_FLUID}(?:[ ,]+(?!and\b|or\b|with\b|pleur|thick)\w+){{0,12}}?[ ,]+pericardi\w*"),
+            words(rf"\b{_FLUID}(?:[ ,]+(?!and\b|or\b|pleur|hemithor)\w+){{0,14}}?[ ,]+pericardi\w*(?! thick)"),
         ),
         Finding(
             "effusion in both serous spaces",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ct_vlm.metrics.labeler.rules import Finding, LabelRule, rewrite, stems, within, words
 
-_ELSEWHERE = "bochdal|morgagn|umbilic|inguin|incision|disc|ventral|abdominal"
+_ELSEWHERE = "bochdal|morgagn|umbilic|inguin|incision|disc|ventral|wall"
 _STOMACH = r"(?:sliding|gastric|stomach|gastro\w*|(?:para ?)?o?esophag\w*|rolling|cardia|fundus)"
 
 HERNIA = LabelRule(

@@ -46,9 +46,7 @@ _CARDIAC = any_of(
     r"\bvalvuloplast\w+",
     r"\bannuloplast\w+",
     r"\btav[ir]\b",
-    r"\b(?:coronary|aorto ?coronary)(?: artery)? by ?pass\w*",
-    r"\bby ?pass (?:graft\w*|oper\w+|surg\w+)",
-    r"\bc ?a ?b ?g\b",
+    r"\bby ?pass graft\w*",
 )
 _SURGICAL = any_of(
     r"\bsutur\w+",
@@ -108,10 +106,11 @@ MEDICAL = LabelRule(
             r"(?<!radio )\b(?:contrast|opaque)(?: \w+)? (?:materials?|substances?|agents?|medi\w+)",
             r"\bcatheteri[sz]\w+",
         ),
-        # bile ducts
-        rewrite(r"\b(?:biliary|bile|choledoch\w*|hepatic ducts?)(?: \w+){0,4} stent\w*"),
-        rewrite(r"\bstent\w*(?:[ ,]+\w+){0,6} (?:biliary|bile|choledoch\w*)(?: \w+)?"),
         # tumour spread, bone and vessel words that only look like devices
+        rewrite(
+            r"\b(?:in favou?r of|belong\w* to|compatible with|consistent with|suggest\w* of|defined as)"
+            r" (?:the |an? )?(?:\w+ )?implants?\b"
+        ),
         rewrite(r"\b(?:periton\w+|pleural|oment\w+|tumou?r\w*|metasta\w+|seeding) implant\w*", r"\bimplantation\b"),
         rewrite(
             r"\bt tubes? sign",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ct_vlm.metrics.labeler.lexicon.places import IN_LUNG, ONLY_LUNG
 from ct_vlm.metrics.labeler.rules import Finding, LabelRule, any_of, rewrite, stems, words
 
@@ -33,8 +35,10 @@ EMPHYSEMA = LabelRule(
 ATELECTASIS = LabelRule(
     label="Atelectasis",
     stems=stems("tele tale telac collap"),
+    # scarred lung that has lost volume: the labels count it as sequela
+    rewrites=(rewrite(r"\bfibro(?:tic|us)? ?at[ea]l\w*"),),
     findings=(
-        Finding("atelectasis", words(r"\b\w*at[ea]le[ck]t?\w*", r"\b\w*atelac\w*", r"\bdys ?telect\w+")),
+        Finding("atelectasis", words(r"\b\w*at[ea]le[ckt]t?\w*", r"\b\w*atelac\w*", r"\bdys ?telect\w+")),
         Finding(
             "collapse",
             words(r"\bcollaps\w+"),
@@ -54,6 +58,8 @@ ATELECTASIS = LabelRule(
     ),
 )
 
+# reports call nodules of glands and of the liver hypodense, those of the lung solid or ground glass
+_NODULE_PLACE = replace(IN_LUNG, foreign=words(IN_LUNG.foreign.pattern, r"\bmediastin\w+", r"\b(?:hypo|iso) ?dens\w*"))
 NODULE = LabelRule(
     label="Lung nodule",
     stems=stems("nodul"),
@@ -65,20 +71,18 @@ NODULE = LabelRule(
             r"\bnodular (?:style |pattern )?(?:ground|frosted) ?glass",
             r"\bnodular (?:\w+ )?(?:consolidat|infiltrat)\w*",
         ),
+        # of the pleura itself; "pleural based" is a nodule of the lung
+        rewrite(r"\bpleural nodul\w*", r"\bnodul\w+(?: lesions?)?(?: \w+){0,3} in the pleura\b"),
         rewrite(r"\b(?:lymph|thyroid|adrenal|surrenal|breast|sub ?cutaneous|skin|pleural thickening) nodul\w*"),
         rewrite(r"\bschmorl\w*(?: s)? nodul\w*"),
         rewrite(r"\breticulo ?nodular", r"\bnodularit\w+"),
     ),
     findings=(
-        Finding("nodule", words(r"\b(?:micro ?|pseudo ?|macro ?)?nodul(?:es?|i|us|e?s)\b"), place=IN_LUNG),
+        Finding("nodule", words(r"\b(?:micro ?|pseudo ?|macro ?)?nodul(?:es?|i|us|e?s)\b"), place=_NODULE_PLACE),
         Finding(
             "nodular lesion",
-            words(
-                r"\b(?:micro ?)?nodular(?: \w+){0,2} (?:lesions?|opacit\w+|densit\w+|formations?"
-                r"|structures?|shadows?|appearances?|areas?|images?|mass\w*|patterns?|infiltrates?"
-                r"|foc(?:us|i)|involvements?|metasta\w+)"
-            ),
-            place=IN_LUNG,
+            words(r"\b(?:micro ?)?nodular(?: \w+){0,2} (?:lesions?|structures?|mass\w*|foc(?:us|i)|metasta\w+)"),
+            place=_NODULE_PLACE,
         ),
     ),
 )

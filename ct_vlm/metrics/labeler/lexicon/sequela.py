@@ -7,7 +7,7 @@ from ct_vlm.metrics.labeler.rules import Finding, LabelRule, rewrite, stems, wor
 
 SEQUELA = LabelRule(
     label="Pulmonary fibrotic sequela",
-    stems=stems("sequel secuel fibro parench honey distort scar cicatri"),
+    stems=stems("sequel secuel fibro parench band scar cicatri"),
     rewrites=(
         rewrite(
             r"\bse[qc]uel\w*(?:[ ,]+(?!fibro|pleuro|atelect|densit|chang|band"
@@ -27,19 +27,14 @@ SEQUELA = LabelRule(
         Finding(
             "fibrosis",
             words(
-                r"\bfibro(?:tic|sis|us|se)\b",
-                r"\bfibro ?(?:atelect|bullous|calcif|nodul|indurat|cicat|retract|linear)\w*",
+                r"\bfibro(?:tic|us|se)\b",
+                r"\bfibro ?(?:at[ea]l|bullous|calcif|nodul|indurat|cicat|retract|linear)\w*",
             ),
             place=IN_LUNG,
         ),
+        Finding("fibroatelectasis", words(r"\bfibro(?:tic)? ?at[ea]l\w*")),
         Finding("pleuroparenchymal change", words(r"\bpleuro ?parenchym\w+")),
-        Finding("parenchymal band", words(r"\bparenchymal bands?")),
-        Finding("honeycomb", words(r"\bhoney ?comb\w*")),
-        Finding(
-            "distortion",
-            words(r"\b(?:structural|architectural|parenchymal|volume|lung) distort\w+", r"\bdistort\w+"),
-            place=IN_LUNG,
-        ),
+        Finding("parenchymal band", words(r"\b(?:parenchymal|sub ?pleural) bands?")),
         Finding("scar", words(r"\bscar(?:s|ring|red)?\b", r"\bcicatri\w+"), place=IN_LUNG),
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ct_vlm.metrics.labeler.rules import Finding, LabelRule, Place, any_of, rewrite, stems, words
 
 _STEMS = stems("calcif ather plaque calcium sclero")
@@ -12,7 +14,7 @@ _ARTERY = any_of(
     r"\barter(?!iovenous)\w*",
     r"\barcus",
     r"\barkus",
-    r"\baortic arch",
+    r"\barch\b",
     r"\bvascular",
     r"\bvessels?\b",
     r"\bcarotid\w*",
@@ -73,18 +75,20 @@ _REWRITES = (
     ),
 )
 _NOT_CORONARY_ALONE = Place(own=words(_ARTERY), foreign=words(_CORONARY), default=True)
+_ARTERIES = replace(_NOT_CORONARY_ALONE, default=False)
+_CORONARIES = Place(own=words(_CORONARY), foreign=words(_ARTERY), default=False)
 
 ARTERIAL = LabelRule(
     label="Arterial wall calcification",
     stems=_STEMS,
     rewrites=_REWRITES,
     findings=(
-        Finding("atheroma of an artery", words(r"\bather\w+"), place=_NOT_CORONARY_ALONE),
-        Finding("calcified artery", words(_CALCIFIED), near=words(_ARTERY)),
-        Finding("plaque in an artery", words(r"\bplaques?\b"), near=words(_ARTERY)),
+        Finding("atheroma of an artery", words(r"\bather\w+"), place=_ARTERIES),
+        Finding("calcified artery", words(_CALCIFIED), place=_ARTERIES),
+        Finding("plaque in an artery", words(r"\bplaques?\b"), place=_ARTERIES),
         Finding(
             "calcified plaque",
-            words(rf"{_CALCIFIED}(?: \w+)? (?:plaques?|plaque formations?)"),
+            words(rf"{_CALCIFIED}(?: \w+)? plaques?\b", r"\bather\w+ plaques?\b"),
             place=_NOT_CORONARY_ALONE,
         ),
     ),
@@ -95,11 +99,11 @@ CORONARY = LabelRule(
     stems=_STEMS,
     rewrites=_REWRITES,
     findings=(
-        Finding("calcified coronary artery", words(_CALCIFIED), near=words(_CORONARY)),
+        Finding("calcified coronary artery", words(_CALCIFIED), place=_CORONARIES),
         Finding(
             "coronary atheroma",
             words(r"\bather\w+", r"\bplaques?\b", r"\bcalcium\b", r"\bsclero(?:sis|tic)\b"),
-            near=words(_CORONARY),
+            place=_CORONARIES,
         ),
     ),
 )

@@ -14,7 +14,11 @@ from ct_vlm.metrics.labeler.negation import drop_pseudo_negations, find_negation
 from ct_vlm.metrics.labeler.normalise import normalise, split_clauses
 from ct_vlm.text.labels import CT_RATE_LABELS
 
-SENTENCES = Path(__file__).parent / "data" / "labeler_sentences.tsv"
+SENTENCES = [
+    line.split("\t")[0]
+    for path in sorted((Path(__file__).parent / "sentences").glob("*.tsv"))
+    for line in path.read_text(encoding="utf-8").splitlines()
+]
 REPORT = (
     "Trachea and both main bronchi are open. Heart size increased. Calcific plaques are seen in the aorta. "
     "Pleural effusion was not observed. A 3.5 mm nodule is seen in the right upper lobe."
@@ -76,11 +80,13 @@ def test_case_of_the_letters_changes_nothing(labeler):
 def test_explanation_agrees_with_the_labels(labeler):
     explained = labeler.explain(REPORT)
     assert list(explained) == list(CT_RATE_LABELS)
-    assert {label for label, found in explained.items() if any(not m.negated for m in found)} == POSITIVE
+    assert {label for label, found in explained.items() if any(not m.negated for m in found.mentions)} == POSITIVE
 
 
 def test_explanation_names_words_rule_cue_and_clause(labeler):
-    (mention,) = labeler.explain("Heart size is normal and pleural effusion was not observed.")["Pleural effusion"]
+    (mention,) = labeler.explain("Heart size is normal and pleural effusion was not observed.")[
+        "Pleural effusion"
+    ].mentions
     assert mention.words == "effusion"
     assert mention.rule == "effusion"
     assert mention.negated
@@ -150,7 +156,8 @@ def test_negation(clause, negated):
         ("no significant change in nodules", "in nodules"),
         ("x not observed in the previous examination is seen", "x is seen"),
         ("contrast material was not given", ""),
-        ("x cannot be ruled out", "x"),
+        ("x cannot be ruled out", "x unexcluded"),
+        ("the cause of x could not be determined", "of x"),
         ("x is seen", "x is seen"),
         ("no emphysematous changes, x were seen", "no emphysematous changes, x were seen"),
     ],
@@ -161,14 +168,14 @@ def test_pseudo_negations(sentence, expected):
 
 def test_the_index_skips_no_rule_that_would_match():
     index = WordIndex(LABEL_RULES)
-    for line in SENTENCES.read_text(encoding="utf-8").splitlines():
-        sentence = Sentence(line.split("\t")[0])
+    for line in SENTENCES:
+        sentence = Sentence(line)
         matching = {column for column, rule in enumerate(LABEL_RULES) if any(find_mentions(rule, sentence))}
         assert matching <= set(index.rules_of(sentence)), line
 
 
 def test_what_was_read_before_changes_nothing():
-    sentences = [line.split("\t")[0] for line in SENTENCES.read_text(encoding="utf-8").splitlines()[::7]]
+    sentences = SENTENCES[::7]
     used = RuleLabeler()
     used(sentences)
     assert (used(sentences[::-1]) == RuleLabeler()(sentences[::-1])).all()
@@ -179,7 +186,7 @@ def test_a_sentence_goes_on_about_the_organ_before(labeler):
     after = {"The thyroid gland is large.": 0, "The liver is normal.": 1, "": 1}
     for _ in range(2):
         for before, expected in after.items():
-            assert labeler([f"{before} Hypodense nodules are observed."])[0, nodule] == expected, before
+            assert labeler([f"{before} Nodules are observed."])[0, nodule] == expected, before
     assert labeler(["The thyroid gland is large. Nodules are observed in the lungs."])[0, nodule] == 1
     assert labeler(["A nodule is seen in the adrenal gland. The largest nodule is 5 mm."])[0, nodule] == 0
 
