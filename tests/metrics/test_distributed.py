@@ -37,7 +37,7 @@ def worker(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
-    mp.spawn(worker, args=(tmp_path,), nprocs=2)
+    mp.start_processes(worker, args=(tmp_path,), nprocs=2, start_method="fork")
     expected = json.loads(json.dumps(scores_of([0, 1, 2, 3, 4])))
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8"))

@@ -3,90 +3,114 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
-import torch
 
 from ct_vlm.errors import ConfigError, DatasetError, ShapeError
-from ct_vlm.metrics import ReportBLEU
-from ct_vlm.metrics.functional import clinical_scores, nlg_scores
-from ct_vlm.metrics.functional.cleaning import PROTOCOLS
+from ct_vlm.metrics import ReportBLEU, ReportNLG
+from ct_vlm.metrics.functional import clinical_scores, nlg_scores, nlg_statistics
+from ct_vlm.metrics.functional.protocols import METRICS, PROTOCOLS
 from ct_vlm.metrics.labeler import RuleLabeler
 
-KEYS = ["bleu_1", "bleu_2", "bleu_3", "bleu_4"]
+COUNTED = ("bleu", "rouge", "cider")
+WITHOUT_JAVA = [name for name in PROTOCOLS if name != "coco"]
+KEYS = ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "bleu_mean", "rouge_l", "cider"]
 
 
-def coco_bleu(predictions, references):
-    """Return the corpus scores of the reference implementation."""
-    scorer = pytest.importorskip("pycocoevalcap.bleu.bleu").Bleu(4)
-    found = {i: [text] for i, text in enumerate(predictions)}
-    return scorer.compute_score({i: [text] for i, text in enumerate(references)}, found, verbose=0)[0]
-
-
-def random_reports(seed, count=30):
-    rng = random.Random(seed)
-    words = ["the", "heart", "is", "not", "a", "nodule", "effusion", "normal.", "5", "mm", "in", ".", ",", "lobe"]
-    return [" ".join(rng.choices(words, k=rng.randint(0, 60))) for _ in range(count)]
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_golden_pairs(golden, protocol):
-    scores = nlg_scores(golden["predictions"], golden["references"], protocol=protocol)
-    assert [scores[k] for k in KEYS] == pytest.approx(golden["bleu"][protocol], abs=1e-12)
-    assert scores["bleu_mean"] == pytest.approx(sum(golden["bleu"][protocol]) / 4, abs=1e-12)
+@pytest.mark.parametrize("protocol", WITHOUT_JAVA)
+def test_results_say_what_they_are(golden_nlg, protocol):
+    scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], protocol, COUNTED)
+    assert [name for name in KEYS if name not in scores] == []
     assert scores["protocol"] == protocol
+    assert scores["bleu_mean"] == pytest.approx(sum(scores[f"bleu_{n}"] for n in range(1, 5)) / 4, abs=1e-12)
+    assert set(scores["versions"]) == {"ct_vlm", "numpy", "scipy"}
+    assert ("rouge_1" in scores) == (protocol == "hf_evaluate")
+    assert (scores["num_samples"], scores["coverage"], scores["missing_predictions"]) == (6, 1.0, 0)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_golden_preprocessing(golden, protocol):
-    probe = golden["probe"]
-    scores = nlg_scores([probe["prediction"]], [probe["reference"]], protocol=protocol)
-    assert [scores["bleu_1"], scores["bleu_4"]] == pytest.approx(probe["bleu_1_and_4"][protocol], abs=1e-12)
+@pytest.mark.parametrize(("protocol", "expected"), [("vlm3d", []), ("uvlm", ["rouge_l", "cider"]), ("raw", [])])
+def test_scores_that_the_source_does_not_compute_are_marked(golden_nlg, protocol, expected):
+    scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], protocol, COUNTED)
+    assert scores["not_in_source"] == expected
 
 
-@pytest.mark.parametrize("protocol", ["vlm3d", "raw"])
-def test_equals_pycocoevalcap_on_the_golden_pairs(golden, protocol):
-    expected = coco_bleu(golden["predictions"], golden["references"])
-    scores = nlg_scores(golden["predictions"], golden["references"], protocol=protocol)
-    assert [scores[k] for k in KEYS] == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize("protocol", WITHOUT_JAVA)
+def test_identical_reports_score_one_and_ten(golden_nlg, protocol):
+    texts = golden_nlg["references"]
+    scores = nlg_scores(texts, texts, protocol, COUNTED)
+    assert scores.pop("cider") == pytest.approx(10)
+    assert [scores[name] for name in KEYS[:-1]] == pytest.approx([1] * 6, abs=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_equals_pycocoevalcap_on_random_words(seed):
-    predictions, references = random_reports(seed), random_reports(seed + 100)
-    scores = nlg_scores(predictions, references, protocol="raw")
-    assert [scores[k] for k in KEYS] == pytest.approx(coco_bleu(predictions, references), abs=1e-12)
+def test_cider_of_equal_references_is_zero():
+    assert nlg_scores(["No nodule is seen."] * 3, ["No nodule is seen."] * 3)["cider"] == 0  # no word is rare
 
 
-def test_a_missing_prediction_counts_as_empty():
+@pytest.mark.parametrize("protocol", WITHOUT_JAVA)
+def test_a_missing_prediction_counts_as_empty(protocol):
     references = ["Heart size is normal today.", "No effusion was seen today."]
-    scores = nlg_scores([references[0], None], references)
-    assert scores["coverage"] == 0.5
-    assert scores["missing_predictions"] == 1
-    assert scores["bleu_1"] == pytest.approx(math.exp(-1))  # half the words: brevity penalty exp(1 - 2)
-    assert scores["bleu_1"] == nlg_scores([references[0], ""], references)["bleu_1"]
+    expected = nlg_scores([references[0], ""], references, protocol, COUNTED)
+    for missing in (None, math.nan, " ", "\n"):
+        scores = nlg_scores([references[0], missing], references, protocol, COUNTED)
+        assert scores == expected
+    assert (scores["coverage"], scores["missing_predictions"]) == (0.5, 1)
+    assert scores["rouge_l"] == pytest.approx(0.5, abs=1e-9)
+    if protocol == "vlm3d":
+        assert scores["bleu_1"] == pytest.approx(math.exp(-1))  # half the words: brevity penalty exp(1 - 2)
+    alone = nlg_scores(references[:1], references[:1], protocol, ["bleu"])
+    assert scores["bleu_1"] < 0.5 * alone["bleu_1"]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_cleaning_gives_no_words_to_an_empty_prediction(protocol):
-    assert nlg_scores([" "], ["Effusion . "], protocol=protocol)["bleu_1"] == pytest.approx(0, abs=1e-9)
+@pytest.mark.parametrize("protocol", WITHOUT_JAVA)
+def test_nothing_predicted_scores_nothing(protocol):
+    scores = nlg_scores([None, " "], ["Effusion  . ", "Nodule."], protocol, COUNTED)
+    assert [scores[name] for name in KEYS] == pytest.approx([0] * len(KEYS), abs=1e-9)
+    assert scores["coverage"] == 0
 
 
-def test_a_negation_flip_drops_clinical_scores_while_bleu_stays(golden):
-    prediction, reference = [golden["predictions"][1]], [golden["references"][1]]
+def test_a_negation_flip_drops_clinical_scores_while_word_overlap_stays(golden_nlg):
+    prediction, reference = [golden_nlg["predictions"][1]], [golden_nlg["references"][1]]
     labeler = RuleLabeler()
-    assert nlg_scores(prediction, reference)["bleu_4"] > 0.75
+    scores = nlg_scores(prediction, reference, metrics=["bleu", "rouge"])
+    assert scores["bleu_4"] > 0.75
+    assert scores["rouge_l"] > 0.85
     assert clinical_scores(labeler(prediction), labeler(reference))["micro_f1"] == 0
 
 
-def test_order_of_the_reports_changes_nothing(golden):
-    pairs = list(zip(golden["predictions"], golden["references"], strict=True))
+@pytest.mark.parametrize("protocol", WITHOUT_JAVA)
+def test_order_of_the_reports_changes_nothing(make_reports, protocol):
+    pairs = list(zip(make_reports(0), make_reports(1), strict=True))
     shuffled = random.Random(0).sample(pairs, len(pairs))
-    assert nlg_scores(*zip(*pairs, strict=True)) == nlg_scores(*zip(*shuffled, strict=True))
+    first, second = (nlg_scores(*zip(*rows, strict=True), protocol, COUNTED) for rows in (pairs, shuffled))
+    assert {name: first[name] for name in KEYS} == pytest.approx({name: second[name] for name in KEYS}, abs=1e-12)
 
 
-def test_no_reports():
-    scores = nlg_scores([], [])
+@pytest.mark.parametrize("protocol", WITHOUT_JAVA)
+def test_no_reports(protocol):
+    scores = nlg_scores([], [], protocol, COUNTED)
+    assert [scores[name] for name in KEYS] == [0] * len(KEYS)
     assert (scores["num_samples"], scores["coverage"]) == (0, 0.0)
+
+
+def test_metrics_select_families_and_single_scores(golden_nlg):
+    pairs = golden_nlg["predictions"], golden_nlg["references"]
+    everything = nlg_scores(*pairs, metrics=COUNTED)
+    chosen = nlg_scores(*pairs, metrics=["bleu_4", "rouge_l"])
+    assert [name for name in KEYS if name in chosen] == ["bleu_4", "rouge_l"]
+    assert {name: chosen[name] for name in ("bleu_4", "rouge_l")} == {n: everything[n] for n in ("bleu_4", "rouge_l")}
+    assert "cider" in nlg_scores(*pairs, metrics="cider")
+
+
+def test_unknown_metrics_are_named(golden_nlg):
+    pairs = golden_nlg["predictions"], golden_nlg["references"]
+    with pytest.raises(ConfigError, match="'spice'"):
+        nlg_scores(*pairs, metrics=["bleu", "spice"])
+    with pytest.raises(ConfigError, match="'rouge_1'"):
+        nlg_scores(*pairs, metrics=["rouge_1"])
+    with pytest.raises(ConfigError, match="bertscore_model"):
+        nlg_scores(*pairs, metrics=METRICS)
+    with pytest.raises(ConfigError, match="'meteor'"):
+        nlg_statistics(*pairs, metrics=["meteor"])
 
 
 @pytest.mark.parametrize(
@@ -99,33 +123,34 @@ def test_no_reports():
     ],
 )
 def test_malformed_inputs_are_named(predictions, references, error, message):
-    with pytest.raises(error, match=message):
-        nlg_scores(predictions, references)
+    for score in (nlg_scores, ReportBLEU().update, ReportNLG().update):
+        with pytest.raises(error, match=message):
+            score(predictions, references)
 
 
 def test_unknown_protocols_are_named():
-    with pytest.raises(ConfigError, match="vlm3d, uvlm, ct2rep, raw"):
+    with pytest.raises(ConfigError, match="vlm3d, uvlm, ct2rep, hf_evaluate, raw, coco"):
         nlg_scores(["a"], ["a"], protocol="bleu")
-    with pytest.raises(ConfigError, match="'x'"):
-        ReportBLEU("x")
+    for metric in (ReportBLEU, ReportNLG):
+        with pytest.raises(ConfigError, match="'x'"):
+            metric("x")
 
 
-@pytest.mark.parametrize("protocol", ["vlm3d", "ct2rep"])
-def test_the_class_equals_the_function(golden, protocol):
-    predictions, references = [*golden["predictions"], None], [*golden["references"], "Effusion."]
-    metric = ReportBLEU(protocol)
-    for start in range(0, 7, 3):
-        metric.update(predictions[start : start + 3], references[start : start + 3])
-    assert metric.compute() == nlg_scores(predictions, references, protocol=protocol)
-    metric.reset()
-    metric.update([], [])
-    assert metric.compute()["num_samples"] == 0
+def test_the_ptb_tokenizer_names_what_is_missing(monkeypatch):
+    monkeypatch.setattr("ct_vlm.metrics.functional.words.shutil.which", lambda name: None)
+    with pytest.raises(ImportError, match=r"Java|pycocoevalcap"):
+        nlg_scores(["a"], ["a"], "coco", ["bleu"])
 
 
-def test_states_of_two_processes_add_up(golden):
-    halves = [ReportBLEU(), ReportBLEU()]
-    for rank, metric in enumerate(halves):
-        metric.update(golden["predictions"][rank::2], golden["references"][rank::2])
-    halves[0].merge_state(halves[1])
-    assert halves[0].compute() == nlg_scores(golden["predictions"], golden["references"])
-    assert all(reduce is torch.sum or "sum" in reduce.__name__ for reduce in halves[0]._reductions.values())
+def test_stemming_names_what_is_missing(monkeypatch):
+    from ct_vlm.metrics.functional.rouge import rouge_f1
+
+    monkeypatch.setattr("ct_vlm.metrics.functional.words.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="nltk"):
+        rouge_f1(["a"], ["a"], use_stemmer=True)
+
+
+def test_scores_are_plain_numbers(golden_nlg):
+    scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], "hf_evaluate", COUNTED)
+    assert {type(value) for name, value in scores.items() if name.startswith(COUNTED)} == {float}
+    assert not any(isinstance(value, np.generic) for value in scores.values())

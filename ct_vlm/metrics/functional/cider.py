@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array
 
+from ct_vlm.metrics.functional.bleu import MAX_ORDER
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -92,9 +94,8 @@ class CiderTerms:
         rarity = np.log(np.maximum(1.0, weights.sum(1)) / frequency) ** 2
         norms = np.sqrt(self.predicted @ rarity) * np.sqrt(self.expected @ rarity)
         cosines = np.divide(self.overlap @ rarity, norms, out=np.zeros_like(norms), where=norms > 0)
-        num_orders = len(norms) // max(1, len(self.penalty))
-        means = cosines.reshape(len(self.penalty), num_orders, len(weights)).mean(1)
-        return 10 * (means * self.penalty[:, None]).T
+        orders = cosines.reshape(len(self.penalty), MAX_ORDER, len(weights))
+        return 10 / MAX_ORDER * (orders.sum(1) * self.penalty[:, None]).T
 
 
 def cider_terms(
@@ -125,12 +126,12 @@ def cider_terms(
     predicted, expected, matched = (
         np.concatenate([getattr(counts, name) for counts in ngrams]) for name in ("predicted", "expected", "matched")
     )
-    order = np.repeat(np.arange(len(ngrams)), [len(counts.report) for counts in ngrams])
+    order = np.repeat(np.arange(MAX_ORDER), [len(counts.report) for counts in ngrams])
     group, documents = _group(report, gram, expected > 0, int(offsets[-1]), num_reports)
-    rows, columns = report * len(ngrams) + order, group[gram]
+    rows, columns = report * MAX_ORDER + order, group[gram]
 
     def matrix(values: NDArray[np.int64]) -> csr_array:
-        shape = (num_reports * len(ngrams), documents.shape[0])
+        shape = (num_reports * MAX_ORDER, documents.shape[0])
         some = values > 0
         return csr_array((values[some].astype(np.float64), (rows[some], columns[some])), shape=shape)
 
@@ -141,7 +142,11 @@ def cider_terms(
 
 
 def _group(
-    report: NDArray[np.int64], gram: NDArray[np.int64], in_reference: NDArray[np.bool_], num_grams: int, num_reports: int
+    report: NDArray[np.int64],
+    gram: NDArray[np.int64],
+    in_reference: NDArray[np.bool_],
+    num_grams: int,
+    num_reports: int,
 ) -> tuple[NDArray[np.int64], csr_array]:
     """Put n-grams of the same set of references into one group.
 

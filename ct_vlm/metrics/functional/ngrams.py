@@ -90,15 +90,13 @@ def count_ngrams(
     return counts
 
 
-def _count(
-    text_of: NDArray[np.int64], grams: NDArray[np.int64], num_grams: int, num_predictions: int
-) -> NgramCounts:
+def _count(text_of: NDArray[np.int64], grams: NDArray[np.int64], num_grams: int, num_predictions: int) -> NgramCounts:
     """Count equal pairs of report and n-gram, predictions (texts that come first) apart from references."""
     is_reference, report = text_of >= num_predictions, text_of % max(1, num_predictions)
     keys, times = np.unique((report * num_grams + grams) * 2 + is_reference, return_counts=True)
     cells, is_reference = keys >> 1, (keys & 1).astype(bool)
-    entry = np.cumsum(np.diff(cells, prepend=-1) != 0) - 1
-    cells = np.unique(cells)
+    is_new = np.diff(cells, prepend=-1) != 0
+    entry, cells = np.cumsum(is_new) - 1, cells[is_new]
     predicted, expected = np.zeros_like(cells), np.zeros_like(cells)
     predicted[entry[~is_reference]] = times[~is_reference]
     expected[entry[is_reference]] = times[is_reference]

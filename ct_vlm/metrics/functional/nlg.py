@@ -6,9 +6,9 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm import __version__
-from ct_vlm.errors import ConfigError, MissingDependencyError
+from ct_vlm.errors import ConfigError
 from ct_vlm.metrics.functional.inputs import as_predicted_texts
-from ct_vlm.metrics.functional.nlg_statistics import RESAMPLED, nlg_statistics
+from ct_vlm.metrics.functional.overlap import RESAMPLED, nlg_statistics
 from ct_vlm.metrics.functional.protocols import METRICS, Protocol, get_protocol
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _text_scores(
     if "meteor" in families:
         try:
             scores["meteor"] = _meteor(found, expected, rules.meteor)
-        except MissingDependencyError as error:
+        except ImportError as error:
             if not may_skip:
                 raise
             skipped["meteor"] = str(error)

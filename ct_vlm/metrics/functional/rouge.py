@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,12 +40,12 @@ def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
         3
     """
     places: defaultdict[str, int] = defaultdict(int)
-    for index, word in enumerate(first):
-        places[word] |= 1 << index
-    every = (1 << len(first)) - 1
-    row = every
-    for word in second:
-        same = places.get(word, 0)
+    bit = 1
+    for word in first:
+        places[word] |= bit
+        bit += bit
+    row = every = bit - 1
+    for same in map(places.get, second):
         if same:
             kept = row & same
             row = ((row + kept) | (row - kept)) & every
@@ -55,8 +55,9 @@ def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
 def coco_rouge_l(predictions: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
     """Return ROUGE-L of each report as ``pycocoevalcap`` does.
 
-    Words are what stands between single spaces, so two spaces make an empty word, a line end stays
-    inside a word, and an empty text is one empty word, as in the original.
+    Words are what stands between single spaces, so two spaces make an empty word and a line end stays
+    inside a word, as in the original. There an empty text is one empty word too, which two spaces of
+    the reference match; here an empty prediction scores 0 unless the reference is empty as well.
 
     Args:
         predictions: Cleaned predictions.
@@ -68,7 +69,7 @@ def coco_rouge_l(predictions: Sequence[str], references: Sequence[str]) -> NDArr
     scores = []
     for prediction, reference in zip(predictions, references, strict=True):
         found, expected = prediction.split(" "), reference.split(" ")
-        common = lcs_length(expected, found)
+        common = lcs_length(expected, found) if prediction or not reference else 0
         precision, recall = common / len(found), common / len(expected)
         weighted = recall + COCO_BETA**2 * precision
         scores.append((1 + COCO_BETA**2) * precision * recall / weighted if common else 0.0)
@@ -107,8 +108,6 @@ def rouge_f1(
     return {**scores, "rouge_l": _f1(common, *sizes)}
 
 
-def _f1(
-    common: NDArray[np.float64], found: NDArray[np.int64], expected: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _f1(common: NDArray[Any], found: NDArray[np.int64], expected: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return F1 of overlap; 0 where nothing is in common."""
     return 2 * common / np.maximum(1, found + expected)

@@ -29,7 +29,9 @@ _STOP_BEFORE_TEXT = re.compile(r"([.,])([^0-9])")
 _DASH_AFTER_DIGIT = re.compile(r"([0-9])(-)")
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]+")
 _PTB_JAR = "stanford-corenlp-3.4.1.jar"
-_PTB_DROPPED = frozenset(["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
+_PTB_DROPPED = frozenset(
+    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)
 
 
 def white_space_words(text: str) -> list[str]:
@@ -103,7 +105,8 @@ def ptb_words(texts: Sequence[str]) -> list[list[str]]:
         file = Path(folder, "reports.txt")
         # one report a line: the tokenizer keeps only those line ends
         file.write_text("\n".join(" ".join(text.splitlines()) for text in texts) + "\n", encoding="utf-8")
-        ended = subprocess.run([*command, str(file)], capture_output=True, text=True, encoding="utf-8", check=False)
+        command.append(str(file))
+        ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)  # noqa: S603
     lines = ended.stdout.split("\n")[: len(texts)]
     if ended.returncode or len(lines) < len(texts):
         cause = f"The PTB tokenizer ended with code {ended.returncode}: {ended.stderr.strip()[-500:]}"

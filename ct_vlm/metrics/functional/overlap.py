@@ -169,8 +169,8 @@ def _count(
     for name, split in (("bleu", rules.words), ("cider", white_space_words)):
         if name in metrics:
             if split not in counted:
-                words = [[split(text) for text in texts] for texts in (found, expected)]
-                counted[split] = count_ngrams(*words), text_lengths(words[0]), text_lengths(words[1])
+                ours, theirs = list(map(split, found)), list(map(split, expected))
+                counted[split] = count_ngrams(ours, theirs), text_lengths(ours), text_lengths(theirs)
             if name == "bleu":
                 bleu = bleu_counts(*counted[split])
             else:
