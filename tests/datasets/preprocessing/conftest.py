@@ -48,7 +48,7 @@ FAULTY = """
 
 def entries(folder: Path) -> dict[str, int]:
     """Return the entries of a cache: volume to time of change."""
-    found = (path for path in folder.glob("*/*") if path.is_file() and path.parent.suffix != ".d")
+    found = (path for path in folder.glob("*/[!.]*") if path.parent.suffix != ".d")
     return {path.name.split("-")[0]: path.stat().st_mtime_ns for path in found}
 
 
