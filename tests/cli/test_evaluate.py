@@ -1,0 +1,92 @@
+import csv
+import json
+
+import pytest
+
+from ct_vlm.cli import main
+
+IDS = ("valid_1_a_1", "valid_1_a_2", "valid_2_a_1", "valid_3_a_1")
+REPORTS = (
+    "Heart size increased. No pleural effusion was observed.",
+    "There are calcific plaques in the coronary arteries.",
+    "A 5 mm nodule is seen in the right upper lobe.",
+    "Bilateral pleural effusion is present.",
+)
+WRITTEN = ("Heart size increased. Pleural effusion was observed.", "Heart size is normal.", REPORTS[2], None)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write predictions of two systems and references, as CSV."""
+    tables = {"ours": WRITTEN, "theirs": REPORTS[::-1], "references": REPORTS}
+    for name, texts in tables.items():
+        head = ["VolumeName", "Findings_EN" if name == "references" else "prediction"]
+        with (tmp_path / f"{name}.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows([head, *zip(IDS, texts, strict=True)])
+    return tmp_path
+
+
+def evaluate(files, *more: str) -> int:
+    common = ["--references", str(files / "references.csv"), "--out", str(files / "out"), "--metrics", "bleu,rouge"]
+    return main(["evaluate", "--predictions", str(files / "ours.csv"), *common, "--resamples", "20", *more])
+
+
+def test_scores_cases_and_page_are_written(files, capsys) -> None:
+    assert evaluate(files) == 0
+    found = json.loads((files / "out" / "metrics.json").read_text())
+    assert found["nlg"]["missing_predictions"] == 1
+    assert found["inputs"]["predictions"]["file"].endswith("ours.csv")
+    assert len(found["inputs"]["references"]["sha256"]) == 64
+    with (files / "out" / "cases.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["id"] for row in rows] == list(IDS)
+    assert rows[0]["invented"] == "Pleural effusion"
+    assert "Worst cases" in (files / "out" / "report.html").read_text()
+    printed = capsys.readouterr().out
+    assert f"{found['clinical']['micro_f1']:.3f} [" in printed
+    assert "4 reports of 3 patients, 1 missing; protocol vlm3d, labels rules against rules" in printed
+
+
+def test_comparison_and_challenge_export(files, capsys) -> None:
+    path = files / "complete.csv"
+    path.write_text((files / "ours.csv").read_text().replace(f"{IDS[3]},", f"{IDS[3]},Normal."))
+    more = ["--compare", str(files / "theirs.csv"), "--permutations", "10", "--export-vlm3d", str(files / "v.json")]
+    assert main(["evaluate", "--predictions", str(path), "--references", str(files / "references.csv"), "--out",
+                 str(files / "out"), "--metrics", "bleu", "--resamples", "20", *more]) == 0  # fmt: skip
+    found = json.loads((files / "out" / "metrics.json").read_text())
+    difference = found["comparison"]["difference"]["micro_f1"]["value"]
+    assert difference == pytest.approx(found["clinical"]["micro_f1"] - found["compared"]["clinical"]["micro_f1"])
+    assert len(json.loads((files / "v.json").read_text())["generated_reports"]) == 4
+    assert "difference" in capsys.readouterr().out
+
+
+def test_references_may_stand_in_the_file_of_the_predictions(tmp_path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("volume_id,prediction,reference\na,No nodule.,Heart size increased.\nb,Nodule.,Nodule.\n")
+    out = tmp_path / "out"
+    assert (
+        main(["evaluate", "--predictions", str(path), "--out", str(out), "--metrics", "bleu", "--resamples", "0"]) == 0
+    )
+    assert json.loads((out / "metrics.json").read_text())["num_reports"] == 2
+
+
+def test_no_references_is_an_error_with_a_cure(files, capsys) -> None:
+    assert main(["evaluate", "--predictions", str(files / "ours.csv"), "--out", str(files / "out")]) == 1
+    assert "--references" in capsys.readouterr().err
+    assert not (files / "out").exists()
+
+
+def test_a_reliance_study_gets_its_plot(files, capsys) -> None:
+    study = files / "reliance.json"
+    study.write_text(json.dumps({"arms": {"real": 0.5, "other_patient": {"value": 0.1, "low": 0.0, "high": 0.2}}}))
+    assert evaluate(files, "--reliance", str(study)) == 0
+    assert "Visual reliance" in (files / "out" / "report.html").read_text()
+    study.write_text("[]")
+    assert evaluate(files, "--reliance", str(study)) == 1
+    assert "no visual-reliance study" in capsys.readouterr().err
+
+
+def test_input_files_stay_as_they_are(files) -> None:
+    before = {path: path.read_bytes() for path in files.glob("*.csv")}
+    assert evaluate(files) == 0
+    assert before == {path: path.read_bytes() for path in files.glob("*.csv")}
