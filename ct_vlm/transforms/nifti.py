@@ -142,7 +142,11 @@ def open_nifti(path: str | Path) -> Iterator[NiftiStream]:
             size = file.stat().st_size
             is_gzip = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
-            content = cast("IO[bytes]", igzip.IGzipFile(fileobj=raw, mode="rb")) if is_gzip else raw
+            content: IO[bytes] = raw
+            if is_gzip:
+                packed = igzip.IGzipFile(fileobj=raw, mode="rb")
+                # its buffer decodes straight into an array, where its own `readinto` copies
+                content = cast("IO[bytes]", getattr(packed, "_buffer", packed))
             header = read_header(file, content, size, is_gzip=is_gzip)
         yield NiftiStream(header, content)
 

@@ -39,10 +39,9 @@ def load_on_grid(
 
     Slices are decoded, rescaled, judged and resampled as they arrive, so that memory holds the
     result and a few slices, never the stored volume. The result is what
-    ``preset.resample(load_volume(path, axcodes=preset.axcodes))`` gives: identical where the file's
-    slices lie along the result's first axis, and within 1 HU for other axis orders, whose
-    roundings differ. HU rules, repairs and errors are those of
-    :func:`ct_vlm.transforms.load_volume`.
+    ``preset.resample(load_volume(path, axcodes=preset.axcodes))`` gives, within 1 HU: weights are
+    applied in the file's axis order, so a value halfway between two integers may go the other way.
+    HU rules, repairs and errors are those of :func:`ct_vlm.transforms.load_volume`.
 
     Two kinds of input are read in one piece instead: presets with ``foreground_hu``, whose box is
     known only at the end, and values that are refused, to say why. A file whose padding shows only
