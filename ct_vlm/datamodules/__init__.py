@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ct_vlm.datamodules.base import VolumeDataModule
+    from ct_vlm.datamodules.cached_features import CachedFeatureDataset, PrecomputeResult, precompute
     from ct_vlm.datamodules.collating import collate
     from ct_vlm.datamodules.ct_rate import CTRateDataModule
     from ct_vlm.datamodules.features import FeatureDataModule, FeatureDataset, encode_features
@@ -17,31 +18,37 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "CTRateDataModule": "ct_rate",
+    "CachedFeatureDataset": "cached_features",
     "EpochBatchSampler": "sharding",
     "EpochSampler": "sharding",
     "FeatureDataModule": "features",
     "FeatureDataset": "features",
+    "PrecomputeResult": "cached_features",
     "ResumableDataLoader": "loader",
     "SegmentationDataModule": "segmentation",
     "VolumeDataModule": "base",
     "collate": "collating",
     "encode_features": "features",
     "make_loader": "loader",
+    "precompute": "cached_features",
     "split_patients": "patients",
 }
 
 __all__ = [
     "CTRateDataModule",
+    "CachedFeatureDataset",
     "EpochBatchSampler",
     "EpochSampler",
     "FeatureDataModule",
     "FeatureDataset",
+    "PrecomputeResult",
     "ResumableDataLoader",
     "SegmentationDataModule",
     "VolumeDataModule",
     "collate",
     "encode_features",
     "make_loader",
+    "precompute",
     "split_patients",
 ]
 

@@ -42,6 +42,7 @@ class CTRateDataModule(VolumeDataModule):
         exclude: Volume names to leave out.
         augment: Called with item and seed, in training only.
         cache_dir: Where preprocessed volumes are kept; ``None`` for no cache.
+        cache_codec: How new ones are written, see :class:`ct_vlm.cache.ArrayCache`.
         check_files: Look every file up on disk.
         pin_memory: Page-locked memory; where a GPU is, unless given.
         drop_last: Leave an incomplete last training batch out.
@@ -73,6 +74,7 @@ class CTRateDataModule(VolumeDataModule):
         exclude: Collection[str] = (),
         augment: FlipSafeAugmentation | Callable[[dict[str, Any], int], dict[str, Any]] | None = None,
         cache_dir: str | Path | None = None,
+        cache_codec: str = "zstd",
         check_files: bool = True,
         pin_memory: bool | None = None,
         drop_last: bool = False,
@@ -100,6 +102,7 @@ class CTRateDataModule(VolumeDataModule):
             "extra_tables": extra_tables,
             "exclude": exclude,
             "cache_dir": cache_dir,
+            "cache_codec": cache_codec,
             "seed": seed,
         }
         self._targets: dict[str, Any] = {"text": text, "labels": labels}

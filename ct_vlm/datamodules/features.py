@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ct_vlm.datamodules.base import VolumeDataModule
+    from ct_vlm.datamodules.cached_features import CachedFeatureDataset
 
 _OF_FEATURES = ("slice_position_mm", "padding_mask")
 """Keys of an item that belong into its features, beside the levels."""
@@ -89,22 +90,26 @@ class FeatureDataModule(LightningDataModule):
     """Batches of cached features, with loaders that shard and resume.
 
     Args:
-        datasets: ``train``, ``val``, ``test`` or ``predict`` to cached features.
+        datasets: ``train``, ``val``, ``test`` or ``predict`` to cached features, in memory
+            (:class:`FeatureDataset`) or on disk (:class:`ct_vlm.datamodules.CachedFeatureDataset`).
         batch_size: Samples a batch and process in training.
         eval_batch_size: The same in evaluation; ``batch_size`` unless given.
         seed: Decides the orders.
+        num_workers: Reading processes of each loader, for features on disk.
     """
 
     def __init__(
         self,
-        datasets: Mapping[str, FeatureDataset],
+        datasets: Mapping[str, FeatureDataset | CachedFeatureDataset],
         *,
         batch_size: int = 8,
         eval_batch_size: int | None = None,
         seed: int = 0,
+        num_workers: int = 0,
     ) -> None:
         super().__init__()
         self.datasets = dict(datasets)
+        self.num_workers = num_workers
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.seed = seed
@@ -135,6 +140,7 @@ class FeatureDataModule(LightningDataModule):
             seed=self.seed,
             num_replicas=int(shard["num_replicas"]) if shard else 1,
             rank=int(shard["rank"]) if shard else 0,
+            num_workers=self.num_workers,
             collate_fn=_Collate(dataset.grids),
         )
 

@@ -36,6 +36,7 @@ class SegmentationDataModule(VolumeDataModule):
         version: CT-RATE version of images found by name.
         augment: Called with item and seed, in training only.
         cache_dir: Where preprocessed cases are kept; ``None`` for no cache.
+        cache_codec: How new ones are written, see :class:`ct_vlm.cache.ArrayCache`.
         predict_split: Split that ``predict`` reads.
         pin_memory: Page-locked memory; where a GPU is, unless given.
         drop_last: Leave an incomplete last training batch out.
@@ -63,6 +64,7 @@ class SegmentationDataModule(VolumeDataModule):
         version: str = "auto",
         augment: FlipSafeAugmentation | Callable[[dict[str, Any], int], dict[str, Any]] | None = None,
         cache_dir: str | Path | None = None,
+        cache_codec: str = "zstd",
         predict_split: str = "valid",
         pin_memory: bool | None = None,
         drop_last: bool = False,
@@ -85,6 +87,7 @@ class SegmentationDataModule(VolumeDataModule):
             "hu_source": hu_source,
             "version": version,
             "cache_dir": cache_dir,
+            "cache_codec": cache_codec,
             "seed": seed,
         }
         self._training: dict[str, Any] = {

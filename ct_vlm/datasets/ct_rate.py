@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ct_vlm.batch import Batch
-from ct_vlm.datasets.cache import ArrayCache
+from ct_vlm.cache import ArrayCache
 from ct_vlm.datasets.epoch_index import draw_seed, epoch_of
 from ct_vlm.datasets.index import IndexBuilder, IndexOptions
 from ct_vlm.datasets.layout import CTRateLayout
@@ -61,6 +61,7 @@ class CTRateDataset(Dataset[dict[str, Any]]):
         exclude: Volume names to leave out.
         augment: Called with item and seed, e.g. :class:`ct_vlm.transforms.FlipSafeAugmentation`.
         cache_dir: Where preprocessed volumes are kept; ``None`` for no cache.
+        cache_codec: How new ones are written, see :class:`ct_vlm.cache.ArrayCache`.
         check_files: Look every file up on disk; ``False`` trusts the tables (slow file systems).
         seed: Decides the reconstruction under ``recon_policy="random"`` and the augmentation.
 
@@ -95,6 +96,7 @@ class CTRateDataset(Dataset[dict[str, Any]]):
         exclude: Collection[str] = (),
         augment: Callable[[dict[str, Any], int], dict[str, Any]] | None = None,
         cache_dir: str | Path | None = None,
+        cache_codec: str = "zstd",
         check_files: bool = True,
         seed: int = 0,
     ) -> None:
@@ -104,7 +106,7 @@ class CTRateDataset(Dataset[dict[str, Any]]):
         self.recon_policy = recon_policy
         self.seed = seed
         self.augment = augment
-        self.cache = ArrayCache(cache_dir)
+        self.cache = ArrayCache(cache_dir, cache_codec)
         options = IndexOptions(
             text=text,
             labels=labels,
@@ -131,11 +133,24 @@ class CTRateDataset(Dataset[dict[str, Any]]):
         Args:
             index: Position; an :class:`ct_vlm.datasets.EpochIndex` also decides the random choice.
         """
-        sample = self.sample(index)
-        arrays = preprocessed(sample, self.preset, self.hu_source, self.cache)
-        item: dict[str, Any] = {
+        arrays = preprocessed(self.sample(index), self.preset, self.hu_source, self.cache)
+        item = {
             "image": torch.from_numpy(arrays["image"])[None],
             "spacing": torch.from_numpy(arrays["spacing"]).float(),
+            **self.record(index),
+        }
+        if self.augment is not None:
+            item = self.augment(item, draw_seed(self.seed, "augment", epoch_of(index), int(index)))
+        return item
+
+    def record(self, index: int) -> dict[str, Any]:
+        """Return an item without what is read from its volume: the file is not opened.
+
+        Args:
+            index: As in indexing.
+        """
+        sample = self.sample(index)
+        item: dict[str, Any] = {
             "volume_id": sample.name.volume_id,
             "study_id": sample.name.study_id,
             "patient_id": sample.name.patient_id,
@@ -145,8 +160,6 @@ class CTRateDataset(Dataset[dict[str, Any]]):
             item["report"] = sample.report
         if self.has_labels:
             item["labels"] = torch.tensor(sample.labels or [float("nan")] * len(CT_RATE_LABELS))
-        if self.augment is not None:
-            item = self.augment(item, draw_seed(self.seed, "augment", epoch_of(index), int(index)))
         return item
 
     @property

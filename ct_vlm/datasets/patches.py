@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from ct_vlm.cache.arrays import StoredArray
 
 
 def class_locations(labels: NDArray[Any], per_class: int = 2000) -> dict[str, NDArray[Any]]:
@@ -22,7 +24,9 @@ def class_locations(labels: NDArray[Any], per_class: int = 2000) -> dict[str, ND
         per_class: Most positions kept of a class.
 
     Returns:
-        ``location_class`` ``(M,)`` and ``location_index`` ``(M,)``, flat positions in C order.
+        ``location_class`` ``(K,)``, the ids that occur; ``location_start`` ``(K + 1,)``, where the
+        positions of each start; ``location_index`` ``(M,)``, their flat positions in C order. A
+        draw reads one of many positions, so they are kept apart from the ids.
 
     **Shape:**
         - labels: ``(D, H, W)``.
@@ -31,8 +35,8 @@ def class_locations(labels: NDArray[Any], per_class: int = 2000) -> dict[str, ND
         >>> import numpy as np
         >>> from ct_vlm.datasets.patches import class_locations
         >>> found = class_locations(np.array([[[0, 3], [0, 3]]]))
-        >>> found["location_class"].tolist(), found["location_index"].tolist()
-        ([3, 3], [1, 3])
+        >>> [found[name].tolist() for name in ("location_class", "location_start", "location_index")]
+        [[3], [0, 2], [1, 3]]
     """
     flat = labels.ravel()
     foreground = np.flatnonzero(flat)
@@ -40,21 +44,18 @@ def class_locations(labels: NDArray[Any], per_class: int = 2000) -> dict[str, ND
     foreground = foreground[order]
     classes, starts = np.unique(flat[foreground], return_index=True)
     generator = np.random.default_rng(0)
-    kept_class, kept_index = [], []
-    for value, part in zip(classes, np.split(foreground, starts)[1:], strict=True):
-        chosen = part if len(part) <= per_class else np.sort(generator.choice(part, per_class, replace=False))
-        kept_index.append(chosen)
-        kept_class.append(np.full(len(chosen), value, dtype=np.int64))
-    empty = np.empty(0, dtype=np.int64)
+    parts = np.split(foreground, starts)[1:]
+    kept = [np.sort(generator.choice(p, per_class, replace=False)) if len(p) > per_class else p for p in parts]
     return {
-        "location_class": np.concatenate([empty, *kept_class]),
-        "location_index": np.concatenate([empty, *kept_index]),
+        "location_class": classes.astype(np.int64),
+        "location_start": np.cumsum([0, *map(len, kept)], dtype=np.int64),
+        "location_index": np.concatenate([np.empty(0, dtype=np.int64), *kept]),
     }
 
 
 def draw_centre(
     shape: Sequence[int],
-    locations: dict[str, NDArray[Any]],
+    locations: Mapping[str, Any],
     foreground_fraction: float,
     generator: np.random.Generator,
 ) -> tuple[int, ...]:
@@ -65,22 +66,27 @@ def draw_centre(
 
     Args:
         shape: Size of the volume.
-        locations: From :func:`class_locations`.
+        locations: From :func:`class_locations`, or a cache entry that holds them.
         foreground_fraction: Chance of a centre on foreground.
         generator: Source of the draw.
     """
-    classes = np.unique(locations["location_class"])
+    classes = locations["location_class"][...]
     if generator.random() < foreground_fraction and classes.size:
-        of_class = locations["location_index"][locations["location_class"] == generator.choice(classes)]
-        return tuple(int(n) for n in np.unravel_index(int(generator.choice(of_class)), tuple(shape)))
+        chosen = int(generator.integers(len(classes)))
+        first, last = locations["location_start"][chosen : chosen + 2].tolist()
+        place = int(generator.integers(first, last))
+        index = int(locations["location_index"][place : place + 1][0])
+        return tuple(int(n) for n in np.unravel_index(index, tuple(shape)))
     return tuple(int(generator.integers(n)) for n in shape)
 
 
-def cut_patch(array: NDArray[Any], centre: Sequence[int], size: Sequence[int], value: float) -> NDArray[Any]:
+def cut_patch(
+    array: NDArray[Any] | StoredArray, centre: Sequence[int], size: Sequence[int], value: float
+) -> NDArray[Any]:
     """Cut a patch around a centre, moved inside where it would reach out; smaller volumes are filled.
 
     Args:
-        array: Volume or label map.
+        array: Volume or label map, or one in a cache entry, of which no more is read.
         centre: Voxel in the middle.
         size: Size of the patch.
         value: What fills axes shorter than the patch.
@@ -91,7 +97,6 @@ def cut_patch(array: NDArray[Any], centre: Sequence[int], size: Sequence[int], v
         >>> cut_patch(np.arange(5).reshape(1, 1, 5), (0, 0, 4), (1, 1, 3), 0).tolist()
         [[[2, 3, 4]]]
     """
-    patch = np.full(tuple(size), value, dtype=array.dtype)
     source, target = [], []
     for length, middle, wanted in zip(array.shape, centre, size, strict=True):
         taken = min(length, wanted)
@@ -99,5 +104,9 @@ def cut_patch(array: NDArray[Any], centre: Sequence[int], size: Sequence[int], v
         source.append(slice(start, start + taken))
         offset = (wanted - taken) // 2
         target.append(slice(offset, offset + taken))
-    patch[tuple(target)] = array[tuple(source)]
+    part = array[tuple(source)]
+    if part.shape == tuple(size):
+        return np.require(part, requirements=["C", "O", "W"])  # a copy of what is a view of the volume
+    patch = np.full(tuple(size), value, dtype=array.dtype)
+    patch[tuple(target)] = part
     return patch

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ct_vlm.datasets.cache import ArrayCache
+from ct_vlm.cache import ArrayCache
 from ct_vlm.datasets.epoch_index import draw_seed, epoch_of
 from ct_vlm.datasets.index import warn_of
 from ct_vlm.datasets.nnunet import SegmentationCase, find_cases, find_root, read_description
@@ -51,6 +51,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         patients: Keep these patients only.
         augment: Called with item and seed, e.g. :class:`ct_vlm.transforms.FlipSafeAugmentation`.
         cache_dir: Where preprocessed cases are kept; ``None`` for no cache.
+        cache_codec: How new ones are written, see :class:`ct_vlm.cache.ArrayCache`.
         seed: Decides patches and augmentation, with epoch and index.
 
     **Shape:**
@@ -83,6 +84,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         patients: Collection[str] | None = None,
         augment: Callable[[dict[str, Any], int], dict[str, Any]] | None = None,
         cache_dir: str | Path | None = None,
+        cache_codec: str = "zstd",
         seed: int = 0,
     ) -> None:
         self.preset = get_preset(preset)
@@ -94,7 +96,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.samples_per_volume = samples_per_volume if self.patch_size is not None else 1
         self.augment = augment
         self.seed = seed
-        self.cache = ArrayCache(cache_dir)
+        self.cache = ArrayCache(cache_dir, cache_codec)
         folder = find_root(root)
         self.label_ids, ending = read_description(folder)
         self.cases, self.report = find_cases(
@@ -122,16 +124,10 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             msg = f"index {index} is out of range for {len(self)} items"
             raise IndexError(msg)
         case = self.cases[index // self.samples_per_volume]
-        arrays = self._arrays(case)
-        image, labels = arrays["image"], arrays["segmentation"]
-        if self.patch_size is not None:
-            generator = np.random.default_rng(draw_seed(self.seed, "patch", epoch_of(index), int(index)))
-            centre = draw_centre(labels.shape, arrays, self.foreground_fraction, generator)
-            image = cut_patch(image, centre, self.patch_size, self.preset.pad_hu)
-            labels = cut_patch(labels, centre, self.patch_size, 0)
+        arrays = self._arrays(case, index)
         item: dict[str, Any] = {
-            "image": torch.from_numpy(image)[None],
-            "segmentation": torch.from_numpy(labels),
+            "image": torch.from_numpy(arrays["image"])[None],
+            "segmentation": torch.from_numpy(arrays["segmentation"]),
             "spacing": torch.from_numpy(arrays["spacing"]).float(),
             "volume_id": case.sample.name.volume_id,
             "study_id": case.sample.name.study_id,
@@ -160,16 +156,26 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         part.samples_per_volume = self.samples_per_volume if part.patch_size is not None else 1
         return part
 
-    def _arrays(self, case: SegmentationCase) -> dict[str, NDArray[Any]]:
-        """Return a case's preprocessed arrays and class locations."""
+    def _arrays(self, case: SegmentationCase, index: int) -> dict[str, NDArray[Any]]:
+        """Return an item's arrays; of a patch's case little more than the patch is read."""
         key = {**cache_key(case.sample, self.preset, case.hu_source), "labels": identity(case.labels)}
         name = f"{entry_name(self.preset, case.sample.name.volume_id)}-segmentation"
-        arrays = self.cache.get(name, key, lambda: self._make(case))
-        unknown = np.setdiff1d(arrays["location_class"], list(self.label_ids.values()))
+        return self.cache.read(name, key, lambda: self._make(case), lambda arrays: self._take(case, index, arrays))
+
+    def _take(self, case: SegmentationCase, index: int, arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Take an item's part of a case."""
+        unknown = np.setdiff1d(arrays["location_class"][...], list(self.label_ids.values()))
         if unknown.size:
             cause = f"`{case.labels}` holds the ids {unknown.tolist()}, which `dataset.json` does not name."
             raise DatasetError(cause, f"Known ids are {sorted(self.label_ids.values())}.")
-        return arrays
+        spacing = arrays["spacing"][...]
+        if self.patch_size is None:
+            return {"spacing": spacing, **{name: arrays[name][...] for name in ("image", "segmentation")}}
+        generator = np.random.default_rng(draw_seed(self.seed, "patch", epoch_of(index), int(index)))
+        centre = draw_centre(arrays["segmentation"].shape, arrays, self.foreground_fraction, generator)
+        fillers = {"image": self.preset.pad_hu, "segmentation": 0}
+        patches = {name: cut_patch(arrays[name], centre, self.patch_size, fill) for name, fill in fillers.items()}
+        return {"spacing": spacing, **patches}
 
     def _make(self, case: SegmentationCase) -> dict[str, NDArray[Any]]:
         """Preprocess a case."""

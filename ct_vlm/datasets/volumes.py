@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ct_vlm.datasets.cache import ArrayCache, source_identity
+from ct_vlm.cache import ArrayCache, source_identity
 from ct_vlm.errors import VolumeReadError
-from ct_vlm.transforms import load_volume
+from ct_vlm.transforms import load_on_grid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from ct_vlm.cache.arrays import BasicIndex
     from ct_vlm.datasets.sample import Sample
     from ct_vlm.transforms import CTPreset
+
+
+PREPROCESSING = 2
+"""Raised whenever reading or resampling gives other voxels, so that older entries are made again."""
 
 
 def cache_key(sample: Sample, preset: CTPreset, hu_source: str) -> dict[str, Any]:
@@ -27,6 +33,7 @@ def cache_key(sample: Sample, preset: CTPreset, hu_source: str) -> dict[str, Any
         VolumeReadError: If the file is gone.
     """
     return {
+        "preprocessing": PREPROCESSING,
         "geometry": preset.geometry_hash(),
         "source": identity(sample.path),
         "hu_source": hu_source,
@@ -40,7 +47,7 @@ def entry_name(preset: CTPreset, volume_id: str) -> str:
     return f"{folder}/{file}"
 
 
-def identity(path: Path) -> list[Any]:
+def identity(path: Path) -> dict[str, Any]:
     """Return a source file's identity.
 
     Raises:
@@ -53,7 +60,9 @@ def identity(path: Path) -> list[Any]:
         raise VolumeReadError(cause, "Restore the file, or list its volume in `exclude`.") from error
 
 
-def preprocessed(sample: Sample, preset: CTPreset, hu_source: str, cache: ArrayCache) -> dict[str, NDArray[Any]]:
+def preprocessed(
+    sample: Sample, preset: CTPreset, hu_source: str, cache: ArrayCache, region: BasicIndex = ...
+) -> dict[str, NDArray[Any]]:
     """Return ``image`` (int16 HU on the preset's grid) and ``spacing`` of a sample.
 
     Args:
@@ -61,13 +70,22 @@ def preprocessed(sample: Sample, preset: CTPreset, hu_source: str, cache: ArrayC
         preset: Preprocessing.
         hu_source: HU rule.
         cache: Where arrays are kept.
+        region: Part of the image, e.g. ``numpy.s_[40:136, 100:228, 50:178]`` or one slice; of an
+            entry in the cache little more is read.
 
     Raises:
         VolumeError: If the file cannot be turned into HU.
     """
 
     def make() -> dict[str, NDArray[Any]]:
-        volume = load_volume(sample.path, hu_source, metadata=sample.metadata, axcodes=preset.axcodes)
-        return {"image": preset.resample(volume), "spacing": np.asarray(preset.resampled_spacing(volume))}
+        volume = load_on_grid(sample.path, preset, hu_source, metadata=sample.metadata)
+        return {"image": volume.array, "spacing": np.asarray(volume.spacing)}
 
-    return cache.get(entry_name(preset, sample.name.volume_id), cache_key(sample, preset, hu_source), make)
+    def take(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        image = arrays["image"][region]
+        if region is not ...:
+            image = np.require(image, requirements=["C", "O", "W"])  # no view that keeps a whole volume alive
+        return {"image": image, "spacing": arrays["spacing"][...]}
+
+    name = entry_name(preset, sample.name.volume_id)
+    return cache.read(name, cache_key(sample, preset, hu_source), make, take)

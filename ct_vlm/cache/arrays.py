@@ -1,0 +1,329 @@
+"""Reading parts of stored arrays: what is touched is checked, and nothing else is read."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from abc import ABC, abstractmethod
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ct_vlm.cache.codecs import GRANULE, checksum
+from ct_vlm.cache.errors import DamagedEntryError
+from ct_vlm.errors import ConfigError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ct_vlm.cache.layout import ArrayRecord, Pieces
+    from ct_vlm.cache.verified import VerifiedPieces
+
+BasicIndex = int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]
+Bounds = list[tuple[int, int]]
+
+_KEPT, _LARGEST_KEPT = 2, 2**26
+_FREE: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+
+
+class StoredArray(ABC):
+    """An array in an entry's file.
+
+    Args:
+        path: The file, for messages.
+        handle: The open file.
+        record: What the index says.
+        pieces: Its rows of the table of pieces.
+
+    Attributes:
+        shape: Known without reading.
+        dtype: Known without reading.
+    """
+
+    def __init__(self, path: object, handle: int, record: ArrayRecord, pieces: Pieces) -> None:
+        self.shape = record.shape
+        self.dtype = np.dtype(record.dtype)
+        self._path, self._handle, self._record = path, handle, record
+        self._pieces = pieces
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array in memory."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __getitem__(self, index: BasicIndex) -> NDArray[Any]:
+        """Return a part in fresh memory.
+
+        Args:
+            index: Numbers, slices without a step, ``...``.
+
+        Raises:
+            DamagedEntryError: If a byte that is needed is not as it was written.
+        """
+        bounds, dropped = bounds_of(index, self.shape)
+        out = np.empty([stop - start for start, stop in bounds], self.dtype)
+        self._read(out, bounds)
+        return out.reshape([size for axis, size in enumerate(out.shape) if axis not in dropped]) if dropped else out
+
+    def read_into(self, out: NDArray[Any], index: BasicIndex = ...) -> None:
+        """Read a part into memory that is used again and again.
+
+        Args:
+            out: Array of the part's shape and type.
+            index: The part.
+
+        Raises:
+            ShapeError: If shape or type do not fit.
+            DamagedEntryError: If a byte that is needed is not as it was written.
+        """
+        bounds, dropped = bounds_of(index, self.shape)
+        shape = tuple(stop - start for start, stop in bounds)
+        wanted = tuple(size for axis, size in enumerate(shape) if axis not in dropped)
+        if out.shape != wanted or out.dtype != self.dtype:
+            cause = (
+                f"`{self._record.name}` needs a buffer {wanted} of {self.dtype}, but got {out.shape} of {out.dtype}."
+            )
+            raise ShapeError(cause, "Pass `numpy.empty(shape, dtype)` of what is read.")
+        self._read(np.expand_dims(out, tuple(dropped)), bounds)
+
+    def close(self) -> None:
+        """Forget the file, which the entry closes."""
+        self._handle = -1
+
+    @abstractmethod
+    def _read(self, out: NDArray[Any], bounds: Bounds) -> None:
+        """Fill ``out`` with what lies in the bounds."""
+
+    def _check(self, number: int, content: Any) -> None:
+        """Raise unless a piece's bytes are as they were written."""
+        _, length, expected = self._pieces[number].tolist()
+        if len(content) != length or checksum(content) != expected:
+            raise DamagedEntryError(self._path, f"piece {number} of `{self._record.name}` is altered")
+
+
+class RawArray(StoredArray):
+    """An uncompressed array: small ones are read, large ones are mapped into memory."""
+
+    def __init__(
+        self, path: object, handle: int, record: ArrayRecord, pieces: Pieces, verified: VerifiedPieces
+    ) -> None:
+        super().__init__(path, handle, record, pieces)
+        self._verified = verified
+        self._bytes: memoryview | None = None
+
+    def _read(self, out: NDArray[Any], bounds: Bounds) -> None:
+        if not out.size:
+            return
+        content = self._content()
+        touched = touched_granules(self.shape, self.dtype.itemsize, bounds)
+        first = self._record.first_piece
+        for number in touched[~self._verified.state[first + touched]].tolist():
+            self._check(number, content[number * GRANULE : (number + 1) * GRANULE])
+        self._verified.add(first + touched)
+        array = np.frombuffer(content, self.dtype).reshape(self.shape)
+        np.copyto(out, array[tuple(slice(*pair) for pair in bounds)])
+
+    def _content(self) -> memoryview:
+        """Return the array's bytes."""
+        if self._bytes is None:
+            start, length = self._record.start, self._record.length
+            if length <= GRANULE:
+                self._bytes = memoryview(os.pread(self._handle, length, start))
+                # these are other bytes than those of an earlier reading
+                self._verified.state[self._record.first_piece :][: self._record.num_pieces] = False
+            else:
+                self._bytes = self._mapped()[start : start + length]
+        if len(self._bytes) != self._record.length:
+            raise DamagedEntryError(self._path, "it was cut off")
+        return self._bytes
+
+    def _mapped(self) -> memoryview:
+        """Return the whole file."""
+        try:
+            return memoryview(mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ))
+        except ValueError as error:  # nothing is left of it
+            raise DamagedEntryError(self._path, "it was cut off") from error
+
+
+class CompressedArray(StoredArray):
+    """A blosc2 frame of which only checked bytes are in memory.
+
+    The frame's memory is reserved and filled where something is asked for; the decompressor sees
+    the checked bytes themselves, never the file.
+    """
+
+    def __init__(self, path: object, handle: int, record: ArrayRecord, pieces: Pieces) -> None:
+        super().__init__(path, handle, record, pieces)
+        self._loaded = np.zeros(len(pieces), dtype=bool)
+        self._memory: NDArray[np.uint8] | None = None
+        self._frame: Any = None
+
+    def _read(self, out: NDArray[Any], bounds: Bounds) -> None:
+        if not out.size:
+            return
+        frame = self._open()
+        self._load(touched_chunks(self.shape, frame.chunks, bounds))
+        target = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+        start, stop = zip(*bounds, strict=True)
+        frame.get_slice_numpy(target, (start, stop))
+        if target is not out:
+            np.copyto(out, target)
+
+    def _open(self) -> Any:
+        """Return the frame; its first chunk is looked at in opening."""
+        if self._frame is None:
+            import blosc2
+
+            self._memory = _take_memory(self._record.length)
+            last = len(self._pieces) - 1
+            self._load(np.array([0, last - 1, last]))
+            try:
+                frame = blosc2.ndarray_from_cframe(self._memory, copy=False)
+            except (RuntimeError, ValueError) as error:  # written by a version that knows more
+                raise DamagedEntryError(self._path, f"blosc2 cannot read `{self._record.name}`: {error}") from error
+            frame.schunk.dparams = blosc2.DParams(nthreads=1)
+            if (tuple(frame.shape), frame.dtype) != (self.shape, self.dtype):
+                raise DamagedEntryError(self._path, f"`{self._record.name}` is not what the index says")
+            self._frame = frame
+        return self._frame
+
+    def close(self) -> None:
+        """Forget the file and hand the memory on."""
+        super().close()
+        memory, self._memory, self._frame = self._memory, None, None
+        if memory is not None:
+            self._loaded[:] = False
+            _hand_on(memory)
+
+    def _load(self, numbers: NDArray[np.int64]) -> None:
+        """Bring pieces into memory, those that follow each other in the file in one call."""
+        assert self._memory is not None  # noqa: S101
+        missing = np.unique(numbers[~self._loaded[numbers]])
+        view = self._memory.data
+        base = self._record.start
+        for run in _runs(self._pieces, missing):
+            start, stop = int(self._pieces[run[0]][0]) - base, int(sum(self._pieces[run[-1]][:2])) - base
+            _read_exactly(self._handle, view[start:stop], base + start)
+            for number in run:
+                begin, length, _ = self._pieces[number].tolist()
+                self._check(number, view[begin - base : begin - base + length])
+        self._loaded[missing] = True
+
+
+def _take_memory(length: int) -> NDArray[np.uint8]:
+    """Return memory for a frame, where possible such as was used before: new pages cost as much as reading."""
+    try:
+        memory = _FREE.pop()
+    except IndexError:
+        memory = np.empty(0, dtype=np.uint8)
+    return memory[:length] if len(memory) >= length else np.empty(length, dtype=np.uint8)
+
+
+def _hand_on(memory: NDArray[np.uint8]) -> None:
+    """Keep a frame's memory for the next one."""
+    whole = memory if memory.base is None else memory.base
+    if isinstance(whole, np.ndarray) and whole.nbytes <= _LARGEST_KEPT and len(_FREE) < _KEPT:
+        _FREE.append(whole)
+
+
+def bounds_of(index: BasicIndex, shape: Sequence[int]) -> tuple[Bounds, list[int]]:
+    """Return start and stop of every axis, and the axes that numbers drop.
+
+    Args:
+        index: Numbers, slices without a step, ``...``.
+        shape: Shape of the array.
+
+    Raises:
+        ConfigError: If it is another kind of index, or one too many.
+        IndexError: If a number is out of range.
+
+    Example:
+        >>> from ct_vlm.cache.arrays import bounds_of
+        >>> bounds_of((-1, ..., slice(2, 99)), (4, 5, 6))
+        ([(3, 4), (0, 5), (2, 6)], [0])
+    """
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if ... not in parts:
+        parts.append(...)
+    place = parts.index(...)
+    parts[place : place + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+    if len(parts) != len(shape):
+        cause = f"Expected an index of at most {len(shape)} axes, but got {index!r}."
+        raise ConfigError(cause, "Give one number or slice an axis, and `...` once.")
+    bounds: Bounds = []
+    dropped = []
+    for axis, (part, size) in enumerate(zip(parts, shape, strict=True)):
+        if isinstance(part, slice) and part.step in (None, 1):
+            start, stop, _ = part.indices(size)
+            bounds.append((start, max(start, stop)))
+        elif isinstance(part, int | np.integer) and not isinstance(part, bool):
+            if not -size <= part < size:
+                msg = f"index {part} is out of bounds for axis {axis} with size {size}"
+                raise IndexError(msg)
+            bounds.append((int(part) % size, int(part) % size + 1))
+            dropped.append(axis)
+        else:
+            cause = f"{part!r} cannot index a stored array."
+            raise ConfigError(cause, "Use numbers and slices without a step, and index the result further.")
+    return bounds, dropped
+
+
+def touched_granules(shape: Sequence[int], itemsize: int, bounds: Bounds) -> NDArray[np.int64]:
+    """Return the granules of a C-ordered array that a part reaches into, or a few more."""
+    # along the last axis everything between the ends counts, which spares a run a row
+    run_axis = max(0, len(shape) - 2)
+    strides = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))]
+    starts = np.zeros(1, dtype=np.int64)
+    for stride, (start, stop) in zip(strides[:run_axis], bounds, strict=False):
+        starts = (starts[:, None] + np.arange(start, stop) * stride).ravel()
+    low, high = bounds[run_axis] if bounds else (0, 1)
+    stride = strides[run_axis] if strides else itemsize
+    first, last = (starts + low * stride) // GRANULE, (starts + high * stride - 1) // GRANULE
+    steps = np.zeros(int(last.max()) + 2, dtype=np.int64)
+    np.add.at(steps, first, 1)
+    np.add.at(steps, last + 1, -1)
+    return np.flatnonzero(np.cumsum(steps))
+
+
+def touched_chunks(shape: Sequence[int], chunks: Sequence[int], bounds: Bounds) -> NDArray[np.int64]:
+    """Return the numbers of the chunks that a part reaches into."""
+    ranges = [np.arange(start // size, -(-stop // size)) for (start, stop), size in zip(bounds, chunks, strict=True)]
+    grid = [-(-length // size) for length, size in zip(shape, chunks, strict=True)]
+    numbers = np.zeros(1, dtype=np.int64)
+    for part, count in zip(ranges, grid, strict=True):
+        numbers = (numbers[:, None] * count + part).ravel()
+    return numbers
+
+
+def _runs(pieces: Pieces, numbers: NDArray[np.int64]) -> list[list[int]]:
+    """Return pieces in the order of the file, those without a gap between them together."""
+    runs: list[list[int]] = []
+    end = -1
+    for number in numbers[np.argsort(pieces[numbers, 0], kind="stable")].tolist():
+        start, length, _ = pieces[number].tolist()
+        if not length:
+            continue
+        if start == end:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+        end = start + length
+    return runs
+
+
+def _read_exactly(handle: int, view: memoryview, position: int) -> None:
+    """Fill a buffer from a place of the file; what is missing at its end stays and fails the checksum."""
+    while view:
+        count = os.preadv(handle, [view], position)
+        if not count:
+            return
+        view, position = view[count:], position + count
