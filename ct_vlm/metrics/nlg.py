@@ -11,7 +11,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 from ct_vlm.metrics.functional.bleu import NUM_COUNTS
 from ct_vlm.metrics.functional.inputs import as_predicted_texts, as_reference_texts, check_pairs
 from ct_vlm.metrics.functional.nlg import choose_families, nlg_scores, summarise
-from ct_vlm.metrics.functional.nlg_statistics import corpus_bleu, nlg_statistics
+from ct_vlm.metrics.functional.overlap import corpus_bleu, nlg_statistics
 from ct_vlm.metrics.functional.protocols import get_protocol
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ class ReportBLEU(Metric):
     def compute(self) -> dict[str, Any]:
         """Return the scores over all batches."""
         num_samples, missing = self.totals.tolist()
-        return summarise(corpus_bleu(self.counts.tolist(), self.protocol), self.protocol, num_samples, missing, ["bleu"])
+        return summarise(
+            corpus_bleu(self.counts.tolist(), self.protocol), self.protocol, num_samples, missing, ["bleu"]
+        )
 
 
 class ReportNLG(Metric):

@@ -76,7 +76,8 @@ def count_ngrams(
     words = np.fromiter(
         map(numbers.__getitem__, itertools.chain.from_iterable(texts)), np.int64, count=int(lengths.sum())
     )
-    text_of = np.repeat(np.arange(len(texts)), lengths)
+    report = np.repeat(np.arange(len(texts)) % max(1, len(predictions)), lengths)
+    is_reference = np.repeat(np.arange(len(texts)) >= len(predictions), lengths)
     words_left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))
     starts, grams, num_grams, counts = np.arange(len(words)), words, len(numbers), []
     for order in range(1, max_order + 1):
@@ -86,13 +87,14 @@ def count_ngrams(
             # numbers are dense again after each order, so that the product cannot overflow
             unique, grams = np.unique(grams[keep] * len(numbers) + words[starts + order - 1], return_inverse=True)
             num_grams = len(unique)
-        counts.append(_count(text_of[starts], grams, num_grams, len(predictions)))
+        counts.append(_count(report[starts], is_reference[starts], grams, num_grams))
     return counts
 
 
-def _count(text_of: NDArray[np.int64], grams: NDArray[np.int64], num_grams: int, num_predictions: int) -> NgramCounts:
-    """Count equal pairs of report and n-gram, predictions (texts that come first) apart from references."""
-    is_reference, report = text_of >= num_predictions, text_of % max(1, num_predictions)
+def _count(
+    report: NDArray[np.int64], is_reference: NDArray[np.bool_], grams: NDArray[np.int64], num_grams: int
+) -> NgramCounts:
+    """Count equal n-grams of a report, the prediction's apart from the reference's."""
     keys, times = np.unique((report * num_grams + grams) * 2 + is_reference, return_counts=True)
     cells, is_reference = keys >> 1, (keys & 1).astype(bool)
     is_new = np.diff(cells, prepend=-1) != 0
@@ -100,5 +102,5 @@ def _count(text_of: NDArray[np.int64], grams: NDArray[np.int64], num_grams: int,
     predicted, expected = np.zeros_like(cells), np.zeros_like(cells)
     predicted[entry[~is_reference]] = times[~is_reference]
     expected[entry[is_reference]] = times[is_reference]
-    report, gram = np.divmod(cells, max(1, num_grams))
-    return NgramCounts(report, gram, predicted, expected, num_grams)
+    report = cells // max(1, num_grams)
+    return NgramCounts(report, cells - report * num_grams, predicted, expected, num_grams)

@@ -81,6 +81,18 @@ def nlg_scores(
         >>> round(scores["bleu_1"], 3), round(scores["rouge_l"], 3), scores["protocol"]
         (0.75, 0.75, 'vlm3d')
 
+        A report that denies what is there and states what is not keeps its BLEU and loses its labels:
+
+        >>> from ct_vlm.metrics import RuleLabeler
+        >>> from ct_vlm.metrics.functional import clinical_scores
+        >>> truth = ["No pleural effusion was seen. There are calcific plaques in the aortic arch and its branches."]
+        >>> wrong = ["Pleural effusion was seen. There are no calcific plaques in the aortic arch and its branches."]
+        >>> labeler = RuleLabeler()
+        >>> round(nlg_scores(wrong, truth, metrics=["bleu"])["bleu_4"], 2)
+        0.74
+        >>> clinical_scores(labeler(wrong), labeler(truth))["micro_f1"]
+        0.0
+
     References:
         [1] Papineni et al., BLEU, 2002. [2] Lin, ROUGE, 2004. [3] Vedantam et al., CIDEr, 2015.
         [4] Denkowski and Lavie, METEOR 1.5, 2014. [5] ``pycocoevalcap`` 1.2.
