@@ -35,12 +35,26 @@ class Sentence:
         self.words = frozenset(text.split())
         self.text = drop_pseudo_negations(text, self.words)
         self.has_looked_back = False
+        self._rewritten: dict[tuple[int, str], str] = {}
         self._before = before
 
     @functools.cached_property
     def clauses(self) -> list[str]:
         """Clauses of the sentence."""
         return split_clauses(self.text)
+
+    def rewritten(self, rule: LabelRule, text: str) -> str:
+        """Replace phrases that mean something else in a part of the sentence."""
+        if not rule.rewrites:
+            return text
+        key = (id(rule.rewrites), text)  # labels may share their rewrites
+        known = self._rewritten.get(key)
+        if known is None:
+            known = text
+            for pattern, replacement in rule.rewrites:
+                known = pattern.sub(replacement, known)
+            self._rewritten[key] = known
+        return known
 
     @property
     def previous_text(self) -> str:
@@ -122,18 +136,11 @@ def _matches(rule: LabelRule, sentence: Sentence) -> Iterator[tuple[Finding, re.
     for clause in sentence.clauses:
         # most clauses hold none of the words: look before the rewrites, which cost more
         findings = [finding for finding in rule.findings if finding.words.search(clause)]
-        rewritten = _rewritten(rule, clause) if findings else clause
+        rewritten = sentence.rewritten(rule, clause) if findings else clause
         for finding in findings:
             for match in finding.words.finditer(rewritten):
                 if _applies(rule, finding, match, sentence):
                     yield finding, match, clause
-
-
-def _rewritten(rule: LabelRule, text: str) -> str:
-    """Replace phrases that mean something else."""
-    for pattern, replacement in rule.rewrites:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def _applies(rule: LabelRule, finding: Finding, match: re.Match[str], sentence: Sentence) -> bool:
@@ -146,13 +153,13 @@ def _applies(rule: LabelRule, finding: Finding, match: re.Match[str], sentence: 
 def _is_own_place(rule: LabelRule, place: Place, match: re.Match[str], sentence: Sentence) -> bool:
     """Decide where a finding is, from its item in a list outwards."""
     clause = match.string
-    for text in (list_item(clause, match.start()), clause, _rewritten(rule, sentence.text)):
+    for text in (list_item(clause, match.start()), clause, sentence.rewritten(rule, sentence.text)):
         if place.own.search(text):
             return True
         if place.foreign.search(text):
             return False
     if _REFERS_BACK.match(sentence.text):
-        before = _rewritten(rule, sentence.previous_text)
+        before = sentence.rewritten(rule, sentence.previous_text)
         if place.own.search(before) or place.foreign.search(before):
             return place.own.search(before) is not None
     if place.lasting is not None and place.lasting.search(sentence.previous_text):

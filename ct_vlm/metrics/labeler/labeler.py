@@ -122,15 +122,16 @@ class RuleLabeler:
         stated = np.zeros((len(reports), len(self._rules)), dtype=np.int64)
         left_open = np.zeros_like(stated)
         for row, report in enumerate(reports):
+            columns: set[int] = set()
+            open_columns: set[int] = set()
             before = ""
             for written in _sentences(report, row):
-                known = self._known.get(written)
-                columns, open_columns = self._read(written, before) if known is None else known
-                if columns:
-                    stated[row, columns] = 1
-                if open_columns:
-                    left_open[row, open_columns] = 1
+                known = self._known.get(written) or self._read(written, before)
+                columns.update(known[0])
+                open_columns.update(known[1])
                 before = written
+            stated[row, list(columns)] = 1
+            left_open[row, list(open_columns)] = 1
         if self.uncertain == "nan":
             return np.where((stated == 0) & (left_open == 1), np.nan, stated)
         return stated
@@ -197,4 +198,6 @@ def _sentences(report: Any, row: int) -> list[str]:
     if not isinstance(report, str) and report is not None and not (isinstance(report, float) and np.isnan(report)):
         cause = f"Report {row} is a {type(report).__name__} ({report!r}), not text."
         raise ConfigError(cause, "Pass strings, or None for a missing report.")
-    return split_sentences(clean_missing(report))
+    text = clean_missing(report)
+    # in a report all in capitals a capital says nothing about where a sentence starts
+    return split_sentences(text.lower() if text.isupper() else text)

@@ -83,7 +83,24 @@ def any_of(*alternatives: str) -> str:
 
 def words(*alternatives: str) -> re.Pattern[str]:
     """Compile alternatives for normalised (lower-case, single-spaced) text; spaces in them are literal."""
-    return re.compile(any_of(*alternatives))
+    branches = _branches(any_of(*alternatives))
+    if len(branches) > 1 and all(branch.startswith(r"\b") for branch in branches):
+        # asked once at each position, the common boundary saves trying every branch there
+        return re.compile(rf"\b(?:{'|'.join(branch[2:] for branch in branches)})")
+    return re.compile("|".join(branches))
+
+
+def _branches(pattern: str) -> list[str]:
+    """Split a pattern at the bars outside every group."""
+    branches = [""]
+    depth = 0
+    for piece in re.findall(r"\\.|\[(?:\\.|[^\]])*\]|.", pattern):
+        depth += (piece == "(") - (piece == ")")
+        if piece == "|" and depth == 0:
+            branches.append("")
+        else:
+            branches[-1] += piece
+    return branches
 
 
 def within(limit: int, *stops: str) -> str:
