@@ -2,18 +2,27 @@
 
 from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.text.laterality import swap_laterality
+from ct_vlm.text.places import Places, find_places
 from ct_vlm.text.prompts import ReportPrompt
-from ct_vlm.text.regions import RADGENOME_REGIONS
+from ct_vlm.text.region_lexicon import find_region, merge_regions, split_regions
+from ct_vlm.text.regions import MEDREGION_REGIONS, RADGENOME_REGIONS, RADGENOME_TO_MEDREGION
 from ct_vlm.text.sections import ReportSections, clean_missing, join_sections, split_sections
 from ct_vlm.text.sentences import split_sentences
 
 __all__ = [
     "CT_RATE_LABELS",
+    "MEDREGION_REGIONS",
     "RADGENOME_REGIONS",
+    "RADGENOME_TO_MEDREGION",
+    "Places",
     "ReportPrompt",
     "ReportSections",
     "clean_missing",
+    "find_places",
+    "find_region",
     "join_sections",
+    "merge_regions",
+    "split_regions",
     "split_sections",
     "split_sentences",
     "swap_laterality",
