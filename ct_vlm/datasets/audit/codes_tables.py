@@ -102,9 +102,14 @@ TABLE_CODES: dict[str, tuple[str, str, str]] = {
         "XYSpacing or ZSpacing is blank or NaN.",
         "The v1 volume is left out; v2 takes its spacing from the header.",
     ),
+    "metadata.implausible_spacing": (
+        "warning",
+        "XYSpacing or ZSpacing is a voxel size that no chest CT has.",
+        "Compare with the v2 header; pass the name in `exclude=` if it is wrong.",
+    ),
     "metadata.bad_spacing": (
         "error",
-        "XYSpacing or ZSpacing is no number, or no voxel size that a CT has.",
+        "XYSpacing or ZSpacing is no number, not above zero, or above 100 mm.",
         'Correct the row; with v2 and `hu_source="fixed"` it is not used.',
     ),
     "metadata.spacing_not_list": (

@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from ct_vlm.datasets.audit.geometry_checks import PLAUSIBLE_MM
 from ct_vlm.datasets.audit.rows import Row, RowMemory, TableReader
 from ct_vlm.datasets.layout import CTRateLayout, parse_volume_name
 from ct_vlm.datasets.tables import is_missing
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _REPORT_COLUMNS = ("ClinicalInformation_EN", "Technique_EN", "Findings_EN", "Impressions_EN")
 _METADATA_COLUMNS = ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing", "ImageOrientationPatient")
-_SPACING_MM = (0.1, 12.0)
+_USABLE_MM = (1e-3, 100.0)  # what `load_volume` accepts
 _NO_COLUMN = "-"  # an absent column is one finding, not one a row
 
 
@@ -199,13 +200,13 @@ def _spacing(in_plane: str, slices: str) -> tuple[tuple[float, float, float], tu
     except DatasetError:
         return nothing, ("bad_spacing", cells)
     known = [size for size in spacing if not math.isnan(size)]
-    if any(not _SPACING_MM[0] <= size <= _SPACING_MM[1] for size in known):
+    if any(not _USABLE_MM[0] <= size <= _USABLE_MM[1] for size in known):
         return nothing, ("bad_spacing", cells)
     if len(known) < 3:
         return spacing, ("blank_spacing", cells)
-    if not in_plane.strip().startswith(("[", "(")):
-        return spacing, ("spacing_not_list", cells)
-    return spacing, None
+    if any(not PLAUSIBLE_MM[0] <= size <= PLAUSIBLE_MM[1] for size in known):
+        return spacing, ("implausible_spacing", cells)
+    return spacing, None if in_plane.strip().startswith(("[", "(")) else ("spacing_not_list", cells)
 
 
 @lru_cache(maxsize=4096)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Problem = tuple[str, str]
 
 _MAX_DEFLATE_RATIO = 1100  # deflate cannot expand a byte to more than 1,032 bytes
-_LARGEST_EXTENSION = 2**16
+_MAX_TRAILING = 2**16  # more is told from the random bytes at the end of a truncated file by decoding only
 
 
 def check_size(facts: HeaderFacts) -> Iterator[Problem]:
@@ -32,8 +32,7 @@ def check_size(facts: HeaderFacts) -> Iterator[Problem]:
     elif any(count != 1 for count in dims[3:]):
         yield "header.four_d", str(dims)
     elif not facts.is_blocked:
-        expected = facts.offset + facts.claimed_bytes
-        yield from _check_length(facts, expected, claim)
+        yield from _check_length(facts, facts.expected_bytes, claim)
 
 
 def _check_length(facts: HeaderFacts, expected: int, claim: str) -> Iterator[Problem]:
@@ -41,13 +40,13 @@ def _check_length(facts: HeaderFacts, expected: int, claim: str) -> Iterator[Pro
     if not facts.is_gzip:
         if facts.length < expected:
             yield "header.truncated", f"{facts.length:,} bytes for {claim}"
-        elif facts.length > expected + _LARGEST_EXTENSION:
+        elif facts.length > expected:
             yield "header.trailing_data", f"{facts.length - expected:,} bytes more"
         return
     surplus = (facts.length - expected) % 2**32
     if surplus == 0:
         return
-    if surplus <= _LARGEST_EXTENSION:
+    if surplus <= _MAX_TRAILING:
         yield "header.trailing_data", f"{surplus:,} bytes more"
     else:
         yield "header.truncated", f"its end says {facts.length:,} bytes, its header {expected:,}"

@@ -76,6 +76,11 @@ class HeaderFacts(NamedTuple):
         """Bytes of voxels that the header promises."""
         return math.prod(self.dims) * self.item_size
 
+    @property
+    def expected_bytes(self) -> int:
+        """Bytes that the decoded file should have."""
+        return self.offset + self.claimed_bytes
+
 
 def read_header(path: str | Path) -> HeaderFacts | HeaderProblem:
     """Read a header; a file that has none is described, never raised about.
@@ -156,12 +161,14 @@ def _parse(block: bytes, size: int, is_gzip: bool, start: bytes, crc: int, lengt
     """Turn the first bytes of a NIfTI file into facts."""
     if is_gzip and len(block) < 348:
         return HeaderProblem("header.truncated", f"only {len(block)} bytes can be decoded")
-    sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")} & set(_HEADER_SIZES)
-    if not sizes or len(block) < max(sizes):
+    # nibabel takes the byte order from the number of axes, which may be the damaged field
+    orders = {int.from_bytes(block[:4], "big"): ">", int.from_bytes(block[:4], "little"): "<"}
+    size_of_header = next((known for known in _HEADER_SIZES if known in orders), 0)
+    if not size_of_header or len(block) < size_of_header:
         return HeaderProblem("header.not_nifti", f"begins with {block[:4]!r}")
-    header_size = sizes.pop()
+    kind = _HEADER_SIZES[size_of_header]
     try:
-        header = _HEADER_SIZES[header_size](block[:header_size], check=False)
+        header = kind(block[:size_of_header], endianness=orders[size_of_header], check=False)
     except (WrapStructError, HeaderDataError, ValueError) as error:
         return HeaderProblem("header.not_nifti", str(error))
     problem = _header_problem(header)
@@ -182,7 +189,7 @@ def _parse(block: bytes, size: int, is_gzip: bool, start: bytes, crc: int, lengt
         affine=_affine(header),
         slope=float(header["scl_slope"]),
         intercept=float(header["scl_inter"]),
-        offset=max(int(header["vox_offset"]), header_size),
+        offset=int(header["vox_offset"]),
         units=int(header["xyzt_units"]) & 7,
     )
 
@@ -192,7 +199,7 @@ def _header_problem(header: Any) -> HeaderProblem | None:
     magic, offset, axes = bytes(header["magic"])[:3], float(header["vox_offset"]), int(header["dim"][0])
     if magic not in {b"n+1", b"n+2"}:
         return HeaderProblem("header.not_nifti", f"magic {magic!r} (a pair of .hdr and .img?)")
-    if not 0 <= offset <= _LARGEST_OFFSET:  # NaN compares as False
+    if not int(header["sizeof_hdr"]) + 4 <= offset <= _LARGEST_OFFSET:  # NaN compares as False
         return HeaderProblem("header.bad_offset", f"{offset:g}")
     if not 1 <= axes <= 7:
         return HeaderProblem("header.bad_dimensions", f"{axes} axes")

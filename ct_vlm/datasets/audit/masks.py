@@ -117,6 +117,8 @@ def _compare_grids(collector: Collector, path: str, mask: HeaderFacts, volume: H
     if mask.shape != volume.shape:
         collector.add("mask.size_mismatch", path, f"mask {mask.shape}, volume {volume.shape}")
         return
+    if mask.affine is not None and mask.affine == volume.affine:
+        return
     own, other = usable_affine(mask), usable_affine(volume)
     if own is None and other is None:
         return

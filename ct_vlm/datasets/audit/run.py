@@ -84,11 +84,10 @@ def audit(
 
 def _decode(context: AuditContext) -> None:
     """Decode every file whose header is sound."""
-    doubtful = context.doubtful
     with progress_bar("voxels", len(context.jobs), show=context.is_progress_shown) as advance:
         for job, problems in in_processes(check_voxels, context.jobs, context.workers, advance, worker_died):
             context.report.voxels += 1
             for code, detail in problems:
                 context.collector.add(code, job.path, detail)
-            if "voxels.damaged" not in {code for code, _ in problems} and job.path in doubtful:
+            if job.path in context.doubtful and "voxels.damaged" not in {code for code, _ in problems}:
                 context.collector.withdraw("header.truncated", job.path)
