@@ -162,11 +162,19 @@ def scan_volumes(folder: Path, depth: int = 3) -> Iterator[os.DirEntry[str]]:
     """Yield every NIfTI file up to three folders down (patient, scan, file), sorted by name."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda item: item.name):
-            if entry.is_dir():
+            if _is_folder(entry):
                 if depth > 1:
                     yield from scan_volumes(Path(entry.path), depth - 1)
             elif entry.name.endswith((".nii.gz", ".nii")):
                 yield entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder; a link that leads back to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _holds_volumes(folder: Path) -> bool:
