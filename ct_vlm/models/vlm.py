@@ -15,7 +15,7 @@ from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.features import VisualContext
 from ct_vlm.models.inputs import check_levels, floating_dtype, model_image
 from ct_vlm.text.prompts import ReportPrompt
-from ct_vlm.transforms import Volume, get_preset, load_volume
+from ct_vlm.transforms import Volume, get_preset, load_on_grid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -181,7 +181,8 @@ class VisionLanguageModel(Component):
         if self.preset is None:
             msg = "The model has no preprocessing preset."
             raise ConfigError(msg, "Build it with `preset=...`, or pass a tensor.")
-        if not isinstance(volume, Volume):
-            volume = load_volume(volume, hu_source, axcodes=self.preset.axcodes)
-        hu = torch.from_numpy(np.ascontiguousarray(self.preset.resample(volume)))[None, None]
-        return model_image(hu.to(device), self.encoder, self.preset)
+        if isinstance(volume, Volume):
+            array = np.ascontiguousarray(self.preset.resample(volume))
+        else:
+            array = load_on_grid(volume, self.preset, hu_source).array
+        return model_image(torch.from_numpy(array)[None, None].to(device), self.encoder, self.preset)

@@ -21,13 +21,13 @@ SMALL = CTPreset("small", size=(4, 5, 6))
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of volumes that were read from their files."""
     seen: list[str] = []
-    original = volumes_module.load_volume
+    original = volumes_module.load_on_grid
 
     def counting(path: Path, *args: Any, **kwargs: Any) -> Any:
         seen.append(Path(path).name)
         return original(path, *args, **kwargs)
 
-    monkeypatch.setattr(volumes_module, "load_volume", counting)
+    monkeypatch.setattr(volumes_module, "load_on_grid", counting)
     return seen
 
 
