@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ct_vlm.metrics.baselines import frequent_report, random_reports, retrieve_reports
     from ct_vlm.metrics.classifier import ClassifierScores
     from ct_vlm.metrics.clinical import ClinicalEfficacy
     from ct_vlm.metrics.crg import CRGScore
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.reliance import ClinicalScorer, EvaluatedSamples, other_patient_permutation, visual_reliance
     from ct_vlm.metrics.reliance_plot import plot_reliance
     from ct_vlm.metrics.reliance_result import RelianceResult
+    from ct_vlm.metrics.template import TemplateWriter
 
 _HOMES = {
     "CRGScore": "crg",
@@ -28,8 +30,12 @@ _HOMES = {
     "ReportBLEU": "nlg",
     "ReportNLG": "nlg",
     "RuleLabeler": "labeler",
+    "TemplateWriter": "template",
+    "frequent_report": "baselines",
     "other_patient_permutation": "reliance",
     "plot_reliance": "reliance_plot",
+    "random_reports": "baselines",
+    "retrieve_reports": "baselines",
     "visual_reliance": "reliance",
 }
 
@@ -46,8 +52,12 @@ __all__ = [
     "ReportBLEU",
     "ReportNLG",
     "RuleLabeler",
+    "TemplateWriter",
+    "frequent_report",
     "other_patient_permutation",
     "plot_reliance",
+    "random_reports",
+    "retrieve_reports",
     "visual_reliance",
 ]
 

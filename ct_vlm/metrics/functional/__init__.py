@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ct_vlm.metrics.functional.classifier import classifier_scores
     from ct_vlm.metrics.functional.clinical import clinical_scores
-    from ct_vlm.metrics.functional.collapse import collapse_scores
+    from ct_vlm.metrics.functional.collapse import collapse_scores, label_set_entropy
     from ct_vlm.metrics.functional.crg import crg_score
     from ct_vlm.metrics.functional.nlg import nlg_scores
     from ct_vlm.metrics.functional.overlap import NlgStatistics, nlg_statistics
@@ -40,6 +40,7 @@ _HOMES = {
     "collapse_scores": "collapse",
     "crg_score": "crg",
     "fit_thresholds": "thresholds",
+    "label_set_entropy": "collapse",
     "nlg_scores": "nlg",
     "nlg_statistics": "overlap",
     "paired_difference": "resampling",
@@ -64,6 +65,7 @@ __all__ = [
     "collapse_scores",
     "crg_score",
     "fit_thresholds",
+    "label_set_entropy",
     "nlg_scores",
     "nlg_statistics",
     "paired_difference",
