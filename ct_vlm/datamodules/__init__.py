@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ct_vlm.datamodules.balancing import BalancedSampler, class_balanced_weights
     from ct_vlm.datamodules.base import VolumeDataModule
     from ct_vlm.datamodules.cached_features import CachedFeatureDataset, PrecomputeResult, precompute
     from ct_vlm.datamodules.collating import collate
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
 
 _MODULES = {
+    "BalancedSampler": "balancing",
     "CTRateDataModule": "ct_rate",
     "CachedFeatureDataset": "cached_features",
     "EpochBatchSampler": "sharding",
@@ -27,6 +29,7 @@ _MODULES = {
     "ResumableDataLoader": "loader",
     "SegmentationDataModule": "segmentation",
     "VolumeDataModule": "base",
+    "class_balanced_weights": "balancing",
     "collate": "collating",
     "encode_features": "features",
     "make_loader": "loader",
@@ -35,6 +38,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "BalancedSampler",
     "CTRateDataModule",
     "CachedFeatureDataset",
     "EpochBatchSampler",
@@ -45,6 +49,7 @@ __all__ = [
     "ResumableDataLoader",
     "SegmentationDataModule",
     "VolumeDataModule",
+    "class_balanced_weights",
     "collate",
     "encode_features",
     "make_loader",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import LightningDataModule
 
+from ct_vlm.datamodules.balancing import class_balanced_weights
 from ct_vlm.datamodules.loader import ResumableDataLoader, make_loader
 from ct_vlm.errors import ConfigError
 from ct_vlm.transforms import get_preset
@@ -34,6 +35,10 @@ class VolumeDataModule(LightningDataModule):
         seed: Decides splits, orders and random choices of the data set.
         pin_memory: Page-locked memory for faster transfer; where a GPU is, unless given.
         drop_last: Leave an incomplete last training batch out.
+        balance: Draw samples of rare labels more often in training, from 0 (every sample once) to 1;
+            see :func:`ct_vlm.datamodules.class_balanced_weights`.
+        prefetch: Batches that each reading process prepares ahead. Host memory of a loader is at most
+            ``num_workers * prefetch + 1`` batches, and a page-locked one.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class VolumeDataModule(LightningDataModule):
         seed: int = 0,
         pin_memory: bool | None = None,
         drop_last: bool = False,
+        balance: float = 0.0,
+        prefetch: int = 2,
     ) -> None:
         super().__init__()
         self.preset = get_preset(preset)
@@ -55,6 +62,8 @@ class VolumeDataModule(LightningDataModule):
         self.seed = seed
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.drop_last = drop_last
+        self.balance = balance
+        self.prefetch = prefetch
         self.datasets: dict[str, Any] = {}
 
     def train_dataloader(self) -> ResumableDataLoader:
@@ -98,7 +107,26 @@ class VolumeDataModule(LightningDataModule):
             num_workers=self.num_workers,
             drop_last=self.drop_last and train,
             pin_memory=self.pin_memory,
+            weights=self._weights(name) if train and self.balance else None,
+            prefetch_factor=self.prefetch if self.num_workers else None,
         )
+
+    def _weights(self, name: str) -> list[float]:
+        """Return how often to draw each sample, from its labels.
+
+        Raises:
+            ConfigError: If the data set has no labels.
+        """
+        dataset = self.datasets[name]
+        read = getattr(dataset, "sample", None)
+        labels = [] if read is None else [getattr(read(index), "labels", None) for index in range(len(dataset))]
+        known = [row for row in labels if row is not None]
+        if not known:
+            cause = f"`balance={self.balance}` needs labels, but the {name!r} part of the data has none."
+            raise ConfigError(cause, "Pass `labels=True`, or `balance=0`.")
+        unknown = [float("nan")] * len(known[0])
+        rows = [unknown if row is None else row for row in labels]
+        return list(map(float, class_balanced_weights(rows, self.balance)))
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Window integer HU to float channels on the device.

@@ -46,6 +46,9 @@ class CTRateDataModule(VolumeDataModule):
         check_files: Look every file up on disk.
         pin_memory: Page-locked memory; where a GPU is, unless given.
         drop_last: Leave an incomplete last training batch out.
+        balance: Draw rare labels more often in training, from 0 to 1; see
+            :func:`ct_vlm.datamodules.class_balanced_weights`.
+        prefetch: Batches that each reading process prepares ahead.
 
     **Shape:**
         - image: ``(B, C, D, H, W)`` after transfer.
@@ -78,6 +81,8 @@ class CTRateDataModule(VolumeDataModule):
         check_files: bool = True,
         pin_memory: bool | None = None,
         drop_last: bool = False,
+        balance: float = 0.0,
+        prefetch: int = 2,
     ) -> None:
         super().__init__(
             preset,
@@ -87,6 +92,8 @@ class CTRateDataModule(VolumeDataModule):
             seed=seed,
             pin_memory=pin_memory,
             drop_last=drop_last,
+            balance=balance,
+            prefetch=prefetch,
         )
         self.root = root
         self.val_fraction = val_fraction

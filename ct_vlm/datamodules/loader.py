@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
+from ct_vlm.datamodules.balancing import BalancedSampler
 from ct_vlm.datamodules.collating import collate
 from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
 from ct_vlm.datasets.epoch_index import draw_seed
-from ct_vlm.errors import CheckpointError
+from ct_vlm.errors import CheckpointError, DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch.utils.data import Sampler
 
@@ -121,6 +122,7 @@ class ResumableDataLoader(DataLoader[Any]):
             "seed": getattr(order, "seed", None),
             "shuffle": getattr(order, "shuffle", False),
             "processes": getattr(order, "num_replicas", 1),
+            **({"weights": order.digest} if isinstance(order, BalancedSampler) else {}),
         }
 
 
@@ -134,6 +136,7 @@ def make_loader(
     rank: int = 0,
     num_workers: int = 0,
     drop_last: bool = False,
+    weights: Sequence[float] | None = None,
     **kwargs: Any,
 ) -> ResumableDataLoader:
     """Return a resumable loader of one process.
@@ -148,9 +151,17 @@ def make_loader(
         rank: This process.
         num_workers: Reading processes.
         drop_last: Leave an incomplete last batch out (training only).
+        weights: How often to draw each sample in training, relative to the others; see
+            :class:`ct_vlm.datamodules.BalancedSampler`.
         **kwargs: Further arguments of ``torch.utils.data.DataLoader``.
     """
-    order = EpochSampler(dataset, shuffle=shuffle, seed=seed, num_replicas=num_replicas, rank=rank, pad=shuffle)
+    if shuffle and weights is not None:
+        order: EpochSampler = BalancedSampler(weights, seed=seed, num_replicas=num_replicas, rank=rank)
+        if order.total != len(dataset):
+            cause = f"There are {order.total} weights for {len(dataset)} samples."
+            raise DatasetError(cause, "Pass one weight a sample.")
+    else:
+        order = EpochSampler(dataset, shuffle=shuffle, seed=seed, num_replicas=num_replicas, rank=rank, pad=shuffle)
     batches = EpochBatchSampler(order, batch_size, drop_last=drop_last)
     kwargs.setdefault("collate_fn", collate)
     return ResumableDataLoader(dataset, batch_sampler=batches, num_workers=num_workers, **kwargs)

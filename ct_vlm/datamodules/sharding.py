@@ -14,6 +14,8 @@ from ct_vlm.errors import ConfigError, DatasetError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sized
 
+    from numpy.typing import NDArray
+
 
 class EpochSampler(DistributedSampler[int]):
     """Order of one process: the global order of ``(seed, epoch)``, every world-size-th sample.
@@ -69,11 +71,14 @@ class EpochSampler(DistributedSampler[int]):
 
     def shard(self) -> list[int]:
         """Return this process's indices in the current epoch."""
-        size = self.total
-        order = np.arange(size)
+        order = self.order()
+        return [int(order[position % len(order)]) for position in self._positions()]
+
+    def order(self) -> NDArray[np.int64]:
+        """Return the samples of all processes in the current epoch."""
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(size)
-        return [int(order[position % size]) for position in self._positions()]
+            return np.random.default_rng([self.seed, self.epoch]).permutation(self.total)
+        return np.arange(self.total)
 
     def _positions(self) -> range:
         """Return this process's places in the global order; those past its end wrap around."""

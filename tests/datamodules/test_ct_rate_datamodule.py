@@ -9,7 +9,7 @@ import lightning
 import pytest
 import torch
 
-from ct_vlm.datamodules import CTRateDataModule
+from ct_vlm.datamodules import CTRateDataModule, class_balanced_weights
 from ct_vlm.errors import CheckpointError, ConfigError
 from ct_vlm.transforms import CTPreset
 
@@ -245,3 +245,16 @@ def test_overfitting_a_few_batches_repeats_them(tree: Any, tmp_path: Path) -> No
     trainer(tmp_path, overfit_batches=2, limit_val_batches=0).fit(model, datamodule=module(tree, val_fraction=0.0))
     epochs = [list(group) for _, group in itertools.groupby(model.seen, key=lambda entry: entry[0])]
     assert [names for _, names in epochs[0]] == [names for _, names in epochs[1]] == [names for _, names in epochs[2]]
+
+
+def test_balance_draws_rare_labels_more_often(tree: Any) -> None:
+    data = module(tree, val_fraction=0.0, seed=3, balance=1.0, recon_policy="first")
+    data.setup("fit")
+    loader = data.train_dataloader()
+    dataset = data.datasets["train"]
+    weights = class_balanced_weights([dataset.sample(i).labels for i in range(len(dataset))], 1.0)
+    assert loader.sampler.weights.tolist() == pytest.approx(weights.tolist())
+    without = module(tree, val_fraction=0.0, labels=False, balance=1.0)
+    without.setup("fit")
+    with pytest.raises(ConfigError, match="has none"):
+        without.train_dataloader()
