@@ -6,7 +6,7 @@ import pytest
 from ct_vlm.errors import ShapeError
 from ct_vlm.metrics.functional import cider as cider_module
 from ct_vlm.metrics.functional import nlg_scores, nlg_statistics
-from ct_vlm.metrics.functional.ngrams import count_ngrams
+from ct_vlm.metrics.functional.ngrams import count_ngrams, number_values
 from ct_vlm.metrics.functional.protocols import PROTOCOLS
 
 COUNTED = ("bleu", "rouge", "cider")
@@ -88,3 +88,12 @@ def test_ngrams_are_counted_in_their_report_only():
     assert [int(order.matched.sum()) for order in counts] == [3, 0, 0, 0]
     assert [int(order.predicted.sum()) for order in counts] == [3, 1, 0, 0]
     assert [int(order.expected.sum()) for order in counts] == [5, 3, 1, 0]
+
+
+@pytest.mark.parametrize("largest", [0, 9, 2**40, 2**62])
+def test_numbers_are_those_of_unique(largest):
+    values = np.random.default_rng(0).integers(0, largest, 50, endpoint=True).repeat(2)[::-1]
+    unique, expected = np.unique(values, return_inverse=True)
+    numbers, count = number_values(values)
+    assert (numbers.tolist(), count) == (expected.tolist(), len(unique))
+    assert number_values(values[:0])[1] == 0

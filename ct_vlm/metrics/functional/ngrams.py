@@ -85,10 +85,42 @@ def count_ngrams(
             keep = words_left[starts] >= order
             starts = starts[keep]
             # numbers are dense again after each order, so that the product cannot overflow
-            unique, grams = np.unique(grams[keep] * len(numbers) + words[starts + order - 1], return_inverse=True)
-            num_grams = len(unique)
+            grams, num_grams = number_values(grams[keep] * len(numbers) + words[starts + order - 1])
         counts.append(_count(report[starts], is_reference[starts], grams, num_grams))
     return counts
+
+
+def number_values(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Number equal values alike, from 0 in ascending order.
+
+    The positions are sorted along in the low bits of the values, several times faster than by
+    :func:`numpy.argsort`, which is used where the bits do not suffice.
+
+    Args:
+        values: Non-negative integers.
+
+    Returns:
+        The number of each value, and how many different values there are.
+
+    Shape:
+        - values: ``(V,)``.
+        - Output: ``(V,)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from ct_vlm.metrics.functional.ngrams import number_values
+        >>> number_values(np.array([70, 5, 70, 6]))
+        (array([2, 0, 2, 1]), 3)
+    """
+    bits = len(values).bit_length()
+    if int(values.max(initial=0)).bit_length() + bits >= 63:
+        unique, numbers = np.unique(values, return_inverse=True)
+        return numbers, len(unique)
+    ordered = np.sort((values << bits) | np.arange(len(values)))
+    is_new = np.diff(ordered >> bits, prepend=-1) != 0
+    numbers = np.empty_like(values)
+    numbers[ordered & ((1 << bits) - 1)] = np.cumsum(is_new) - 1
+    return numbers, int(is_new.sum())
 
 
 def _count(
