@@ -78,13 +78,13 @@ class WordIndex(dict[str, frozenset[int]]):
     def __init__(self, rules: Sequence[LabelRule]) -> None:
         super().__init__()
         self._stems = {index: rule.stems for index, rule in enumerate(rules)}
-        self._stems |= {~index: rule.also for index, rule in enumerate(rules) if rule.also}
+        self._stems |= {~index: rule.also for index, rule in enumerate(rules) if rule.also is not None}
 
     def __missing__(self, word: str) -> frozenset[int]:
         """Look a new word up in the stems of every rule."""
         if len(self) >= self._MAX_WORDS:
             self.clear()
-        found = frozenset(key for key, stems in self._stems.items() if any(stem in word for stem in stems))
+        found = frozenset(key for key, stems in self._stems.items() if stems.search(word))
         self[word] = found
         return found
 

@@ -57,23 +57,23 @@ class LabelRule:
 
     Args:
         label: Name in ``CT_RATE_LABELS``.
-        stems: Parts of words; a sentence in which no word contains one of them is skipped unread.
+        stems: Pattern of parts of words; a sentence in which it fits no word is skipped unread.
         findings: The ways of stating the label.
-        also: More parts of words, of which a sentence needs one as well (if there are any).
+        also: Pattern that has to fit a word of the sentence as well.
         rewrites: Replaced in the clause before the findings are looked for: phrases that contain
             the same words and mean something else become a neutral word.
     """
 
     label: str
-    stems: tuple[str, ...]
+    stems: re.Pattern[str]
     findings: tuple[Finding, ...]
-    also: tuple[str, ...] = ()
+    also: re.Pattern[str] | None = None
     rewrites: tuple[tuple[re.Pattern[str], str], ...] = ()
 
 
-def stems(text: str) -> tuple[str, ...]:
-    """Return the space-separated stems of a rule."""
-    return tuple(text.split())
+def stems(text: str) -> re.Pattern[str]:
+    """Compile space-separated parts of words; ``^`` ties one to the word's start."""
+    return re.compile("|".join(text.split()))
 
 
 def any_of(*alternatives: str) -> str:
@@ -141,7 +141,7 @@ def change_rules(
         if rule.label in extra:
             # no stem is known for a user's expression: every sentence is read for the label
             own = Finding("extra", _compiled(rule.label, extra[rule.label]))
-            changed.append(replace(rule, findings=(*findings, own), stems=("",), also=()))
+            changed.append(replace(rule, findings=(*findings, own), stems=re.compile(""), also=None))
         else:
             changed.append(replace(rule, findings=findings))
     return tuple(changed)

@@ -17,10 +17,10 @@ _NOT_HEART = any_of(
 
 CARDIOMEGALY = LabelRule(
     label="Cardiomegaly",
-    stems=stems("heart cardiac cardio megacard ctr cti kto"),
+    stems=stems(r"heart cardiac cardio megacard ^ctr\b ^cti\b ^kto\b"),
     also=stems(
         "increas enlarg larg big great high dilat expan grow hypertroph promin above exceed over mega ratio"
-        " index ctr cti"
+        r" index ^ctr\b ^cti\b"
     ),
     rewrites=(
         rewrite(r"\b(?:left|right) (?:heart )?(?:atri\w+|ventric\w+|chambers?|cavit\w+|spaces?)"),

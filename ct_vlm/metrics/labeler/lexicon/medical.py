@@ -95,11 +95,11 @@ _MATERIAL = any_of(
 MEDICAL = LabelRule(
     label="Medical material",
     stems=stems(
-        "cath port picc line drain tube intubat tracheo cann kanul naso stom sond airway pac batter "
-        "electrod icd crt defib lead loop stent lvad assist balloon valv tavi tavr pass cabg bg sutur "
-        "stern stapl clip coil prosth proth implant graft evar filter mesh silic expand band shunt metal "
-        "screw fix plate instrum rod hardw stabil cement plast cercl wire nail spacer material device "
-        "bod opaque equip"
+        r"cath ^port picc ^lines?\b drain ^tube intubat tracheo cannul kanul naso stom sond pacema ^pac(?:e|ing)\b"
+        r" batter electrod ^icd crt defib ^leads?\b ^loop\b ^stent lvad assist balloon valv tavi tavr pass\b"
+        " sutur stern(?:o|a) stapl ^clip ^coil prosth proth implant graft evar filter mesh silic expander"
+        " ^band shunt metal screw fixat ^plate instrum ^rods? hardw stabil cement plast cercl ^wire nail"
+        r" spacer material device ^bod(?:y|ies) opaque equip ^i\b ^d\b"
     ),
     rewrites=(
         rewrite(

@@ -15,6 +15,7 @@ _NAMED_OTHERWISE = (
 OPACITY = LabelRule(
     label="Lung opacity",
     stems=stems("opaci glass densit ggo"),
+    also=stems("opaci glass ggo icy frost increas area elevat patch acin alveol nodul reticul dep[ea]nd focal diffuse"),
     rewrites=(
         # densities whose nature the report names: they belong to another label
         rewrite(

@@ -63,6 +63,7 @@ _NODULE_PLACE = replace(IN_LUNG, foreign=words(IN_LUNG.foreign.pattern, r"\bmedi
 NODULE = LabelRule(
     label="Lung nodule",
     stems=stems("nodul"),
+    also=stems("nodul(?!ar) lesion struct mass foc metasta"),
     rewrites=(
         rewrite(
             r"\bnodular(?: \w+)? (?:thicken\w*|contours?|margins?|hyperplasi\w+)", r"\bthicken\w*(?: \w+)? nodular"

@@ -7,7 +7,7 @@ from ct_vlm.metrics.labeler.rules import Finding, LabelRule, rewrite, stems, wor
 
 SEQUELA = LabelRule(
     label="Pulmonary fibrotic sequela",
-    stems=stems("sequel secuel fibro parench band scar cicatri"),
+    stems=stems("sequel secuel fibro ^pleuro ^band scar cicatri"),
     rewrites=(
         rewrite(
             r"\bse[qc]uel\w*(?:[ ,]+(?!fibro|pleuro|atelect|densit|chang|band"

@@ -81,6 +81,7 @@ _CORONARIES = Place(own=words(_CORONARY), foreign=words(_ARTERY), default=False)
 ARTERIAL = LabelRule(
     label="Arterial wall calcification",
     stems=_STEMS,
+    also=stems("arter aort arch ar[ck]us vasc vessel carot clav brachio innomin trunc iliac celiac coeliac wall plaq"),
     rewrites=_REWRITES,
     findings=(
         Finding("atheroma of an artery", words(r"\bather\w+"), place=_ARTERIES),
@@ -97,6 +98,7 @@ ARTERIAL = LabelRule(
 CORONARY = LabelRule(
     label="Coronary artery wall calcification",
     stems=_STEMS,
+    also=stems(r"coron descend circumflex ^lad\b ^l\b ^rca\b ^lmca\b ^lcx\b ^cx\b ^left\b"),
     rewrites=_REWRITES,
     findings=(
         Finding("calcified coronary artery", words(_CALCIFIED), place=_CORONARIES),
