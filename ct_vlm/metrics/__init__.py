@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.classifier import ClassifierScores
     from ct_vlm.metrics.clinical import ClinicalEfficacy
     from ct_vlm.metrics.crg import CRGScore
+    from ct_vlm.metrics.grounding import GroundedStatement, GroundingCase, GroundingScores, grounding_scores
     from ct_vlm.metrics.labeler import Decision, Explanation, Mention, RuleLabeler
     from ct_vlm.metrics.nlg import ReportBLEU, ReportNLG
+    from ct_vlm.metrics.regional import RegionScores, region_scores
     from ct_vlm.metrics.reliance import ClinicalScorer, EvaluatedSamples, other_patient_permutation, visual_reliance
     from ct_vlm.metrics.reliance_plot import plot_reliance
     from ct_vlm.metrics.reliance_result import RelianceResult
@@ -25,16 +27,22 @@ _HOMES = {
     "Decision": "labeler",
     "EvaluatedSamples": "reliance",
     "Explanation": "labeler",
+    "GroundedStatement": "grounding",
+    "GroundingCase": "grounding",
+    "GroundingScores": "grounding",
     "Mention": "labeler",
+    "RegionScores": "regional",
     "RelianceResult": "reliance_result",
     "ReportBLEU": "nlg",
     "ReportNLG": "nlg",
     "RuleLabeler": "labeler",
     "TemplateWriter": "template",
     "frequent_report": "baselines",
+    "grounding_scores": "grounding",
     "other_patient_permutation": "reliance",
     "plot_reliance": "reliance_plot",
     "random_reports": "baselines",
+    "region_scores": "regional",
     "retrieve_reports": "baselines",
     "visual_reliance": "reliance",
 }
@@ -47,16 +55,22 @@ __all__ = [
     "Decision",
     "EvaluatedSamples",
     "Explanation",
+    "GroundedStatement",
+    "GroundingCase",
+    "GroundingScores",
     "Mention",
+    "RegionScores",
     "RelianceResult",
     "ReportBLEU",
     "ReportNLG",
     "RuleLabeler",
     "TemplateWriter",
     "frequent_report",
+    "grounding_scores",
     "other_patient_permutation",
     "plot_reliance",
     "random_reports",
+    "region_scores",
     "retrieve_reports",
     "visual_reliance",
 ]

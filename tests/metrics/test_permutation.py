@@ -11,9 +11,9 @@ from ct_vlm.metrics.functional import (
     MeanStatistics,
     clinical_scores,
     clinical_statistics,
+    nlg_statistics,
     permutation_test,
 )
-from ct_vlm.metrics.functional.nlg_statistics import nlg_statistics
 
 RNG = np.random.default_rng(3)
 A, B = RNG.normal(0.3, 1, size=10), RNG.normal(size=10)
