@@ -174,7 +174,7 @@ FILE_CODES: dict[str, tuple[str, str, str]] = {
     ),
     "header.orientation": (
         "warning",
-        "The axes are not those of the rest of the data set (L, P, S in v2).",
+        "The axes are not those of the data set (L, P, S in v2, those of most volumes in RadGenome-ChestCT).",
         "Nothing to do: the header is obeyed. Tools that ignore the affine mirror this volume.",
     ),
     "header.oblique": (

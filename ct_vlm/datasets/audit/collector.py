@@ -28,6 +28,7 @@ class Collector:
         self.root = str(root)
         self.expect = expect
         self.findings: list[Finding] = []
+        self._withdrawn: set[tuple[str, str]] = set()
 
     def add(self, code: str, file: str | Path, detail: object = "", row: int | None = None) -> None:
         """Note a finding.
@@ -46,8 +47,7 @@ class Collector:
 
     def withdraw(self, code: str, file: str | Path) -> None:
         """Take back a finding that a closer look has refuted."""
-        path = self.relative(file)
-        self.findings = [found for found in self.findings if (found.code, found.file) != (code, path)]
+        self._withdrawn.add((code, self.relative(file)))
 
     def relative(self, file: str | Path) -> str:
         """Return a path relative to the root, in characters that can be printed."""
@@ -61,7 +61,7 @@ class Collector:
         """Put the findings into a report, errors first, equal ones once."""
         unique = dict.fromkeys(self.findings)
         report.findings = sorted(
-            unique,
+            (found for found in unique if (found.code, found.file) not in self._withdrawn),
             key=lambda found: (SEVERITIES.index(found.severity), found.code, found.file, found.row or 0, found.detail),
         )
 

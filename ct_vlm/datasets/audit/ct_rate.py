@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ct_vlm.datasets.audit.ct_rate_tables import SplitTables
-from ct_vlm.datasets.audit.examine import check_patients, count_volumes, examine_volumes
+from ct_vlm.datasets.audit.examine import check_folders, check_patients, count_volumes, examine_volumes
 from ct_vlm.datasets.audit.geometry_checks import best_spacing
 from ct_vlm.datasets.audit.layouts import volume_folders
 from ct_vlm.datasets.audit.volumes import VolumeFile, check_versions, find_volumes
@@ -25,6 +25,7 @@ _TOLERANCE = 0.02  # share by which voxel sizes may differ: tables and headers r
 def audit_ct_rate(context: AuditContext) -> None:
     """Check folders, names, headers and tables of CT-RATE."""
     collector = context.collector
+    check_folders(context, {"radiology_text_reports", "multi_abnormality_labels", "metadata"})
     folders = volume_folders(context.root, "ct_rate")
     on_disk = find_volumes(folders, "ct_rate", collector)
     check_versions(on_disk.volumes, collector)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from ct_vlm.datasets.audit.geometry_checks import PLAUSIBLE_MM
+from ct_vlm.datasets.audit.layouts import is_file
 from ct_vlm.datasets.audit.rows import Row, RowMemory, TableReader
 from ct_vlm.datasets.layout import CTRateLayout, parse_volume_name
 from ct_vlm.datasets.tables import is_missing
@@ -71,7 +72,7 @@ class SplitTables:
 
     def _find(self, kind: str) -> Path | None:
         """Return a table's place; note one that is absent, or that lies in two places."""
-        places = [place for place in self.layout.tables(kind, self.split) if place.is_file()]
+        places = [place for place in self.layout.tables(kind, self.split) if is_file(place)]
         if not places:
             self.collector.add("table.missing", self.layout.tables(kind, self.split)[0], f"{kind} of {self.split}")
             return None

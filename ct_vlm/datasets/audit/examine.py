@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_vlm.datasets.audit.geometry_checks import check_geometry
+from ct_vlm.datasets.audit.geometry_checks import LPS, check_geometry, common_axcodes
 from ct_vlm.datasets.audit.header_checks import check_size, check_values
 from ct_vlm.datasets.audit.headers import HeaderFacts, HeaderProblem, read_header
-from ct_vlm.datasets.audit.layouts import PUBLISHED
+from ct_vlm.datasets.audit.layouts import PUBLISHED, bases, is_folder
 from ct_vlm.datasets.audit.pool import in_threads, progress_bar
 from ct_vlm.datasets.audit.report import Count
+from ct_vlm.datasets.audit.tree import list_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
     from ct_vlm.datasets.audit.volumes import VolumeFile
 
 RAW_RELEASES = {"v1"}
+
+
+def check_folders(context: AuditContext, names: set[str]) -> None:
+    """Note folders of tables that cannot be listed: the tables in them would only seem to be missing."""
+    for base in bases(context.root):
+        for entry in list_folder(base, context.collector):
+            if entry.name in names and is_folder(Path(entry.path)):
+                list_folder(entry.path, context.collector)
 
 
 def read_headers(context: AuditContext, paths: Sequence[str], label: str) -> Iterator[HeaderFacts | None]:
@@ -46,12 +56,16 @@ def read_headers(context: AuditContext, paths: Sequence[str], label: str) -> Ite
 def examine_volumes(context: AuditContext, volumes: Sequence[VolumeFile]) -> dict[str, HeaderFacts]:
     """Check the headers of volumes; return those that can be decoded, by path."""
     sound: dict[str, HeaderFacts] = {}
-    headers = read_headers(context, [volume.path for volume in volumes], "headers")
+    headers = list(read_headers(context, [volume.path for volume in volumes], "headers"))
+    # the axes of RadGenome-ChestCT are on no record, so those of most of its volumes count
+    preprocessed = (f for f, v in zip(headers, volumes, strict=True) if f is not None and v.release == "preprocessed")
+    axcodes = common_axcodes(preprocessed)
     for volume, facts in zip(volumes, headers, strict=True):
         if facts is None:
             continue
         is_raw = volume.release in RAW_RELEASES
-        problems = [*check_values(facts, stores_hu=not is_raw), *(() if is_raw else check_geometry(facts))]
+        geometry = () if is_raw else check_geometry(facts, LPS if volume.release == "v2" else axcodes)
+        problems = [*check_values(facts, stores_hu=not is_raw), *geometry]
         for code, detail in problems:
             context.collector.add(code, volume.path, detail)
         if not any(code in {"header.bad_dtype", "header.bad_scl"} for code, _ in problems):

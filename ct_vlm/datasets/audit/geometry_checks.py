@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ct_vlm.transforms.orientation import axcodes_of, is_degenerate, oblique_degrees, spacing_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ct_vlm.datasets.audit.headers import HeaderFacts
 
@@ -26,12 +27,16 @@ _VOXELS = (16, 4096)
 _OBLIQUE_DEGREES = 0.5
 
 
-def check_geometry(facts: HeaderFacts) -> Iterator[Problem]:
+def check_geometry(facts: HeaderFacts, axcodes: tuple[str, str, str] = LPS) -> Iterator[Problem]:
     """Yield what is wrong with the geometry of a header that should be right (not that of v1).
 
     Bounds are wide on purpose (inferred): they catch units and defaults, not unusual protocols.
+
+    Args:
+        facts: From :func:`ct_vlm.datasets.audit.headers.read_header`.
+        axcodes: Axes of the data set's volumes.
     """
-    yield from _check_affine(facts)
+    yield from _check_affine(facts, axcodes)
     spacing = best_spacing(facts)
     usable = all(_USABLE_MM[0] <= size <= _USABLE_MM[1] for size in spacing)  # NaN compares as False
     if not usable:
@@ -82,7 +87,14 @@ def best_spacing(facts: HeaderFacts) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _check_affine(facts: HeaderFacts) -> Iterator[Problem]:
+def common_axcodes(headers: Iterable[HeaderFacts]) -> tuple[str, str, str]:
+    """Return the axes of most headers, L, P, S where they tell nothing."""
+    axes = (axes_of(facts) for facts in headers)
+    counts = Counter(found.codes for found in axes if found is not None)
+    return counts.most_common(1)[0][0] if counts else LPS
+
+
+def _check_affine(facts: HeaderFacts, axcodes: tuple[str, str, str]) -> Iterator[Problem]:
     """Yield what is wrong with the affine."""
     axes = axes_of(facts)
     if facts.affine is None:
@@ -94,8 +106,8 @@ def _check_affine(facts: HeaderFacts) -> Iterator[Problem]:
         codes = axes.codes
         if codes[2] not in {"S", "I"}:
             yield "header.non_axial", f"axes {', '.join(codes)}"
-        elif codes != LPS:
-            yield "header.orientation", f"axes {', '.join(codes)}"
+        elif codes != axcodes:
+            yield "header.orientation", f"axes {', '.join(codes)}, usual {', '.join(axcodes)}"
         if axes.degrees > _OBLIQUE_DEGREES:
             yield "header.oblique", f"{axes.degrees:.1f} degrees"
 

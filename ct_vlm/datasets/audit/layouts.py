@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,14 +78,12 @@ def detect_layouts(root: str | Path, layout: str = "auto") -> list[str]:
     paths = CTRateLayout(root)
     if layout != "auto":
         return [layout]
+    tables = (place for kind in _TABLE_KINDS for split in SPLITS for place in paths.tables(kind, split))
+    marks = (base / name for base in bases(root) for name in _RADGENOME_ONLY)
     found = []
-    if volume_folders(root, "ct_rate") or any(
-        paths.find_table(kind, split) for kind in _TABLE_KINDS for split in SPLITS
-    ):
+    if volume_folders(root, "ct_rate") or any(map(is_file, tables)):
         found.append("ct_rate")
-    if volume_folders(root, "radgenome") or any(
-        (base / name).is_dir() for base in bases(root) for name in _RADGENOME_ONLY
-    ):
+    if volume_folders(root, "radgenome") or any(map(is_folder, marks)):
         found.append("radgenome")
     if not found:
         cause = f"`{root}` holds no folders or tables of CT-RATE or RadGenome-ChestCT."
@@ -95,7 +94,7 @@ def detect_layouts(root: str | Path, layout: str = "auto") -> list[str]:
 def bases(root: str | Path) -> list[Path]:
     """Return the folders below which volumes and tables may lie, the usual one first."""
     inner = Path(root) / "dataset"
-    return [inner, Path(root)] if inner.is_dir() else [Path(root)]
+    return [inner, Path(root)] if is_folder(inner) else [Path(root)]
 
 
 def volume_folders(root: str | Path, layout: str) -> list[VolumeFolder]:
@@ -106,5 +105,15 @@ def volume_folders(root: str | Path, layout: str) -> list[VolumeFolder]:
         for release, suffix in _SUFFIXES[layout].items()
         for name in SPLIT_NAMES[split]
         for base in bases(root)
-        if (base / f"{name}{suffix}").is_dir()
+        if is_folder(base / f"{name}{suffix}")
     ]
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder exists; one that may not be looked at does not (`Path.is_dir` would raise)."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a file exists; one that may not be looked at does not (`Path.is_file` would raise)."""
+    return os.path.isfile(path)  # noqa: PTH113

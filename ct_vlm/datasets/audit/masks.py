@@ -10,7 +10,7 @@ import numpy as np
 
 from ct_vlm.datasets.audit.examine import read_headers
 from ct_vlm.datasets.audit.geometry_checks import usable_affine
-from ct_vlm.datasets.audit.layouts import SPLIT_NAMES, bases
+from ct_vlm.datasets.audit.layouts import SPLIT_NAMES, bases, is_folder
 from ct_vlm.datasets.audit.tree import list_folder
 from ct_vlm.datasets.audit.volumes import NIFTI_SUFFIXES, VolumeFile
 from ct_vlm.datasets.audit.voxels import VoxelJob
@@ -63,7 +63,7 @@ def audit_masks(context: AuditContext, volumes: Sequence[VolumeFile], headers: d
 def _find_masks(context: AuditContext, split: str, volumes: dict[str, VolumeFile]) -> Iterator[MaskFile]:
     """Yield the masks of a split, and note what is wrong with their folders."""
     places = [base / f"{name}_region_mask" for base in bases(context.root) for name in SPLIT_NAMES[split]]
-    folders = [place for place in places if place.is_dir()]
+    folders = [place for place in places if is_folder(place)]
     if not folders:
         if volumes:
             context.collector.add("mask.no_folder", places[0])
@@ -72,7 +72,7 @@ def _find_masks(context: AuditContext, split: str, volumes: dict[str, VolumeFile
     for folder in folders:
         for entry in list_folder(folder, context.collector):
             name = _folder_volume(entry.name, split)
-            if name is None or not Path(entry.path).is_dir():
+            if name is None or not is_folder(Path(entry.path)):
                 context.collector.add("mask.bad_folder_name", entry.path)
                 continue
             if name.volume_id not in volumes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ct_vlm.datasets.audit.examine import check_patients, count_volumes, examine_volumes
-from ct_vlm.datasets.audit.layouts import bases, volume_folders
+from ct_vlm.datasets.audit.examine import check_folders, check_patients, count_volumes, examine_volumes
+from ct_vlm.datasets.audit.layouts import bases, is_folder, volume_folders
 from ct_vlm.datasets.audit.masks import audit_masks
 from ct_vlm.datasets.audit.radgenome_tables import RegionTables
 from ct_vlm.datasets.audit.tree import list_folder
@@ -26,6 +26,7 @@ _ARCHIVE = re.compile(r"((?:train|valid)_(?:region|anatomy)_mask)(?:\.tar(?:\.gz
 def audit_radgenome(context: AuditContext) -> None:
     """Check folders, names, headers, masks and tables of RadGenome-ChestCT."""
     collector = context.collector
+    check_folders(context, {"radgenome_files"})
     _check_archives(context)
     on_disk = find_volumes(volume_folders(context.root, "radgenome"), "radgenome", collector)
     count_volumes(context, "radgenome", on_disk.volumes, {"preprocessed"})
@@ -48,7 +49,7 @@ def _check_archives(context: AuditContext) -> None:
     for base in bases(context.root):
         for entry in list_folder(base, context.collector):
             match = _ARCHIVE.fullmatch(entry.name)
-            if match and match[1] not in noted and not (base / match[1]).is_dir():
+            if match and match[1] not in noted and not is_folder(base / match[1]):
                 noted.add(match[1])
                 context.collector.add("tree.packed_archive", entry.path, f"no folder {match[1]}")
 

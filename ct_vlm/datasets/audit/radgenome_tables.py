@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ct_vlm.datasets.audit.ct_rate_tables import differ
-from ct_vlm.datasets.audit.layouts import SPLIT_NAMES, bases
+from ct_vlm.datasets.audit.layouts import SPLIT_NAMES, bases, is_file
 from ct_vlm.datasets.audit.rows import Row, RowMemory, TableReader
 from ct_vlm.text.regions import RADGENOME_REGIONS
 
@@ -74,7 +74,7 @@ class RegionTables:
         names = [f"{name}_{kind}.csv" for name in reversed(SPLIT_NAMES[self.split])]
         folders = [folder for base in bases(self.root) for folder in (base / "radgenome_files", base)]
         places = [folder / name for folder in folders for name in names]
-        found = [place for place in places if place.is_file()]
+        found = [place for place in places if is_file(place)]
         if not found:
             self.collector.add("table.missing", places[0], f"{kind} of {self.split}")
             return None

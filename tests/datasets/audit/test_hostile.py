@@ -160,8 +160,9 @@ def test_links_to_folders_are_followed_once_and_never_upwards(ct_rate: Any, tmp_
     assert len(found) == 3
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error(ct_rate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = str(ct_rate.volume(A).parent)
+@pytest.mark.parametrize("place", ["train_fixed/train_2/train_2_a", "metadata"])
+def test_a_folder_that_cannot_be_listed_is_an_error(ct_rate: Any, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    closed = str(ct_rate.base / place)
     scandir = os.scandir
 
     def refuse(path: Any = ".") -> Any:

@@ -98,6 +98,16 @@ def test_a_mask_may_state_the_same_grid_by_another_rounding(radgenome: Any) -> N
     assert run(radgenome).findings == []
 
 
+def test_the_usual_axes_are_those_of_most_volumes(radgenome: Any) -> None:
+    for name in radgenome.NAMES:
+        for path in [radgenome.volume(name), *radgenome.mask(name).parent.iterdir()]:
+            radgenome.patch(path, srow_x=[10, 0, 0, 0])
+    assert run(radgenome).findings == []
+    radgenome.patch(radgenome.volume("valid_1_a_1"), srow_x=[-10, 0, 0, 0])
+    found = {finding.code: finding.detail for finding in run(radgenome).findings}
+    assert found["header.orientation"] == "axes L, P, S, usual R, P, S"
+
+
 def test_missing_regions_are_named(radgenome: Any) -> None:
     for region in ("thyroid", "breast"):
         radgenome.mask(A, region).unlink()
