@@ -15,6 +15,7 @@ from ct_vlm.transforms.hu_statistics import PADDING_HU, HUSampler
 from ct_vlm.transforms.load import load_volume
 from ct_vlm.transforms.metadata import ScanMetadata, find_metadata
 from ct_vlm.transforms.nifti import NiftiStream, open_nifti
+from ct_vlm.transforms.oblique import check_oblique, is_resampled
 from ct_vlm.transforms.presets import CTPreset, get_preset
 from ct_vlm.transforms.rules import affine_of, rescale_of
 from ct_vlm.transforms.slabs import SlabResampler, one_thread
@@ -33,6 +34,7 @@ def load_on_grid(
     *,
     metadata: Mapping[str, Any] | str | Path | None = None,
     check: bool = True,
+    oblique: str = "nearest",
     out: NDArray[np.int16] | None = None,
 ) -> Volume:
     """Read a CT volume as int16 HU on a preset's grid.
@@ -43,9 +45,9 @@ def load_on_grid(
     applied in the file's axis order, so a value halfway between two integers may go the other way.
     HU rules, repairs and errors are those of :func:`ct_vlm.transforms.load_volume`.
 
-    Two kinds of input are read in one piece instead: presets with ``foreground_hu``, whose box is
-    known only at the end, and values that are refused, to say why. A file whose padding shows only
-    after noise below -1024 HU is read twice.
+    Three kinds of input are read in one piece instead: presets with ``foreground_hu``, whose box is
+    known only at the end; oblique files with ``oblique="resample"``; and values that are refused, to
+    say why. A file whose padding shows only after noise below -1024 HU is read twice.
 
     Args:
         path: A ``.nii`` or ``.nii.gz`` file; never modified.
@@ -53,6 +55,7 @@ def load_on_grid(
         hu_source: As in :func:`ct_vlm.transforms.load_volume`.
         metadata: A row of the CT-RATE metadata table, or the path of that table.
         check: Refuse values that are no HU.
+        oblique: ``nearest`` or ``resample``, as in :func:`ct_vlm.transforms.load_volume`.
         out: Memory for the result, int16 and C-contiguous, of the result's size; used again from
             volume to volume it saves the system the work of clearing fresh memory.
 
@@ -64,6 +67,7 @@ def load_on_grid(
         VolumeGeometryError: If it is not 3-D or has no usable spacing or orientation.
         HUError: If its values are no HU.
         DatasetError: If the metadata cannot be read.
+        ConfigError: If an argument is none of its choices.
         ShapeError: If ``out`` has another size or type.
 
     Example:
@@ -80,14 +84,23 @@ def load_on_grid(
     chosen = get_preset(preset)
     row = find_metadata(metadata, Path(path))
     source = resolve_hu_source(path, hu_source, row)
-    if chosen.foreground_hu is None:
+    check_oblique(oblique)
+    options: dict[str, Any] = {"metadata": metadata, "axcodes": chosen.axcodes, "check": check, "oblique": oblique}
+    if chosen.foreground_hu is None and not _has_to_turn(Path(path), source, row, oblique):
         try:
             return _streamed(Path(path), chosen, source, row, check=check, out=out)
         except HUError:
-            load_volume(path, hu_source, metadata=metadata, axcodes=chosen.axcodes, check=check)  # says more
+            load_volume(path, hu_source, **options)  # says more
             raise
-    volume = load_volume(path, hu_source, metadata=metadata, axcodes=chosen.axcodes, check=check)
-    return _whole(volume, chosen, out)
+    return _whole(load_volume(path, hu_source, **options), chosen, out)
+
+
+def _has_to_turn(path: Path, source: str, row: ScanMetadata | None, oblique: str) -> bool:
+    """Tell whether a file has to be resampled along the body's axes first."""
+    if oblique != "resample":
+        return False
+    with open_nifti(path) as stream:
+        return is_resampled(affine_of(stream.header, source, row, oblique)[0], oblique)
 
 
 def _whole(volume: Volume, preset: CTPreset, out: NDArray[np.int16] | None) -> Volume:

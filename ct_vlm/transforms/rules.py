@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ct_vlm.errors import VolumeGeometryError
 from ct_vlm.transforms import orientation as axes
+from ct_vlm.transforms.oblique import is_resampled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,9 @@ def rescale_of(file: NiftiHeader, source: str, row: ScanMetadata | None) -> tupl
     return 1.0, 0.0
 
 
-def affine_of(file: NiftiHeader, source: str, row: ScanMetadata | None) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def affine_of(
+    file: NiftiHeader, source: str, row: ScanMetadata | None, oblique: str = "nearest"
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Return a usable affine of the stored array and what was repaired."""
     if source == "csv" and row is not None:
         codes = row.axial_axcodes(file.path)
@@ -44,9 +47,11 @@ def affine_of(file: NiftiHeader, source: str, row: ScanMetadata | None) -> tuple
         repairs.append("rebuilt a missing or degenerate affine from the voxel sizes, axes taken as L, P, S")
     axes.check_spacing(axes.spacing_of(affine), file.path, _NO_SPACING)
     angle = axes.oblique_degrees(affine)
+    if is_resampled(affine, oblique):
+        return affine, (*repairs, f"oblique by {angle:.1f} degrees, resampled along the body's axes")
     if angle > 0.5:
         repairs.append(f"oblique by {angle:.1f} degrees, took the nearest orientation")
     if angle > 44:
         cause = f"`{file.path}` lies {angle:.0f} degrees off every body axis, so its orientation is ambiguous."
-        raise VolumeGeometryError(cause, "Resample it to an axis-aligned grid first.")
+        raise VolumeGeometryError(cause, 'Pass `oblique="resample"`.')
     return affine, tuple(repairs)
