@@ -51,7 +51,7 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         help="processes; auto (default) is one a core, fewer where memory is short; 0 is this process",
     )
     group.add_argument(
-        "--memory-per-worker", type=_above_zero, default=1.5, metavar="GIB", help="for auto and ray (default 1.5)"
+        "--memory-per-worker", type=_above_zero, default=1.0, metavar="GIB", help="for auto and ray (default 1)"
     )
     group.add_argument("--shard", metavar="I/N", help="do only part I of N, or the SLURM array task's with `auto`")
     group.add_argument("--engine", choices=("processes", "ray"), default="processes", help="(default processes)")

@@ -86,6 +86,7 @@ def estimate(dataset: CTRateDataset, *, shard: Shard | None = None, measure: int
 
     The measured ones lie evenly between the smallest and the largest file. Seconds are taken to follow the size of
     the file, the size of an entry to be what the measured ones have on average. Files that cannot be read are left out.
+    Only CPU time is counted: disks or a network that cannot keep up add to it.
 
     Args:
         dataset: With a cache.

@@ -58,6 +58,7 @@ class FailureReport:
         self._journal: TextIO | None = None
         self._blocked = False
         self._written = time.monotonic()
+        self._times: dict[str, float] = {}  # of the last known record of a volume
 
     @property
     def table(self) -> Path:
@@ -90,7 +91,9 @@ class FailureReport:
 
     def listed(self) -> set[str]:
         """Return this preset's volumes that failed and were not preprocessed since."""
-        return {record["volume"] for record in self._records() if record["preset"] == self.preset}
+        mine = [record for record in self._records() if record["preset"] == self.preset]
+        self._times = {record["volume"]: record["time"] for record in mine}
+        return set(self._times)
 
     def failed(self, failure: Failure) -> None:
         """Note a failure.
@@ -110,9 +113,11 @@ class FailureReport:
 
     def _append(self, record: dict[str, Any]) -> None:
         """Put a line on disk; a folder that cannot be written gives one warning."""
-        stamp = {"preset": self.preset, "version": __version__, "host": socket.gethostname(), "time": time.time()}
         if self._blocked:
             return
+        # another machine's clock may be ahead; what is said later must still count as later
+        now = max(time.time(), self._times.get(record["volume"], 0.0) + 1e-3)
+        stamp = {"preset": self.preset, "version": __version__, "host": socket.gethostname(), "time": now}
         try:
             if self._journal is None:
                 self.journals.mkdir(parents=True, exist_ok=True)

@@ -10,10 +10,11 @@ from typing import Literal
 
 from ct_vlm.errors import ConfigError
 
-MEMORY_PER_WORKER = 1.5
+MEMORY_PER_WORKER = 1.0
 """GiB that a worker is taken to need at its peak.
 
-Inferred: a worker takes about 0.1 GiB by itself, a 512x512x600 volume 0.3 GiB as int16, a 1024x1024x600 one 1.2 GiB.
+Volumes that are read slice by slice took 0.13 to 0.22 GiB (512x512x300 and 1024x1024x600; `uvlm` and `ct_clip`). The
+margin is inferred: the few that must be held whole take 0.3 GiB (512x512x600) or 1.2 GiB (1024x1024x600) as int16.
 """
 _GIB = 2**30
 _UNLIMITED = 2**60  # version 1 of control groups states "no limit" as a huge number
@@ -31,8 +32,8 @@ class WorkerPlan:
 
     Example:
         >>> from ct_vlm.datasets.preprocessing import WorkerPlan
-        >>> print(WorkerPlan(8, 16, 12.0, 1.5))
-        8 workers (16 cores, 12.0 GiB free, 1.5 GiB a worker)
+        >>> print(WorkerPlan(8, 16, 8.5, 1.0))
+        8 workers (16 cores, 8.5 GiB free, 1 GiB a worker)
     """
 
     workers: int

@@ -75,7 +75,7 @@ def test_wrong_arguments_are_named(make_dataset, arguments: dict[str, Any]) -> N
         estimate(make_dataset(), **arguments)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_workers_are_timed(make_dataset, tmp_path: Path, workers: int) -> None:
     files = [sample.path for sample in make_dataset("valid").samples] * 2
     (tmp_path / "scratch").mkdir()

@@ -64,6 +64,7 @@ def test_a_file_that_takes_too_long_is_given_up_for_this_run(faulty, tmp_path: P
     assert preprocess(faulty, progress=False).made == ["train_2_a_1"]
 
 
+@pytest.mark.slow
 def test_an_idle_worker_that_is_killed_is_replaced(make_dataset, setup_of) -> None:
     dataset = make_dataset()
     with WorkerPool(setup_of(dataset), 1) as pool:

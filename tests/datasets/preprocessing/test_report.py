@@ -69,6 +69,17 @@ def test_the_last_word_counts(tmp_path: Path) -> None:
     assert report.listed() == {"train_2_a_1"}
 
 
+def test_a_clock_that_is_ahead_does_not_have_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = report_module.time.time()
+    with monkeypatch.context() as patch, FailureReport(tmp_path, "small") as ahead:
+        patch.setattr(report_module.time, "time", lambda: now + 86_400)
+        ahead.failed(failure())
+    with FailureReport(tmp_path, "small") as report:
+        assert report.listed() == {"train_1_a_1"}
+        report.resolved("train_1_a_1")
+    assert rows(tmp_path) == []
+
+
 def test_other_presets_keep_their_rows(tmp_path: Path) -> None:
     with FailureReport(tmp_path, "small") as small:
         small.failed(failure())

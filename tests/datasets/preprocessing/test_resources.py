@@ -33,7 +33,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_one_worker_a_core(machine) -> None:
-    assert str(machine({})) == "64 workers (64 cores, 256.0 GiB free, 1.5 GiB a worker)"
+    assert str(machine({})) == "64 workers (64 cores, 256.0 GiB free, 1 GiB a worker)"
 
 
 def test_memory_caps(machine) -> None:
@@ -65,7 +65,7 @@ def test_limits_of_the_job_and_of_those_above_it(machine) -> None:
             "groups/slurm/job_7/step_0/memory.max": "max",
         }
     )
-    assert (plan.cores, plan.memory, plan.workers) == (8, 6.0, 4)
+    assert (plan.cores, plan.memory, plan.workers) == (8, 6.0, 6)
 
 
 def test_first_version_of_control_groups(machine) -> None:
@@ -83,7 +83,7 @@ def test_first_version_of_control_groups(machine) -> None:
 def test_unknown_memory_does_not_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     plan = plan_workers(proc=tmp_path / "none", groups=tmp_path / "none")
-    assert str(plan) == "2 workers (2 cores, memory unknown, 1.5 GiB a worker)"
+    assert str(plan) == "2 workers (2 cores, memory unknown, 1 GiB a worker)"
 
 
 @pytest.mark.parametrize("arguments", [{"workers": -1}, {"memory_per_worker": 0.0}, {"memory_per_worker": -1.0}])
