@@ -28,7 +28,16 @@ def test_results_say_what_they_are(golden_nlg, protocol):
     assert (scores["num_samples"], scores["coverage"], scores["missing_predictions"]) == (6, 1.0, 0)
 
 
-@pytest.mark.parametrize(("protocol", "expected"), [("vlm3d", []), ("uvlm", ["rouge_l", "cider"]), ("raw", [])])
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("vlm3d", []),
+        ("uvlm", ["rouge_l", "cider"]),
+        ("ct2rep", ["bleu_mean", "rouge_l", "cider"]),
+        ("hf_evaluate", ["bleu_mean"]),
+        ("raw", ["bleu_2", "bleu_3", "bleu_4", "bleu_mean"]),
+    ],
+)
 def test_scores_that_the_source_does_not_compute_are_marked(golden_nlg, protocol, expected):
     scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], protocol, COUNTED)
     assert scores["not_in_source"] == expected

@@ -131,7 +131,7 @@ def summarise(
     return {
         **scores,
         "protocol": protocol,
-        "not_in_source": [name for name in scores if name.split("_")[0] not in in_source],
+        "not_in_source": [name for name in scores if name not in in_source],
         "skipped": skipped,
         "num_samples": num_samples,
         "coverage": 1 - missing / num_samples if num_samples else 0.0,

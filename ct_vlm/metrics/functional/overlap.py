@@ -112,8 +112,9 @@ class NlgStatistics:
         """Score summed counts; under ``hf_evaluate`` also the mean over reports, which its source prints first."""
         scores = _bleu(weights @ counts, self.protocol)
         if get_protocol(self.protocol).smoothed:
-            means = {name: weights @ values / sizes for name, values in _bleu(counts, self.protocol).items()}
-            scores |= {f"{name}_report_mean": values for name, values in means.items()}
+            rows = _bleu(counts, self.protocol)
+            del rows["bleu_mean"]
+            scores |= {f"{name}_report_mean": weights @ values / sizes for name, values in rows.items()}
         return scores
 
 

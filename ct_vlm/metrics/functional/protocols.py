@@ -22,8 +22,8 @@ class Protocol:
 
     Attributes:
         source: Where it was read.
-        in_source: Families of scores that the source computes; the others are computed on the same
-            cleaned text, and results list them under ``not_in_source``.
+        in_source: Scores that the source computes; the others are computed on the same cleaned text,
+            and results list them under ``not_in_source``.
         missing: What the source does with a missing prediction. Here it always counts as empty.
         clean_prediction: Cleaning of a prediction.
         clean_reference: Cleaning of a reference.
@@ -59,33 +59,34 @@ class Protocol:
         return found, expected
 
 
-_ALL = ("bleu", "rouge", "cider", "meteor")
+_BLEU = tuple(f"bleu_{order}" for order in range(1, 5))
+_OTHERS = ("rouge_l", "cider", "meteor")
 
 PROTOCOLS: dict[str, Protocol] = {
     "vlm3d": Protocol(
         source="VLM3D challenge, reportgen_evaluation/nlg_metrics.py at 25f9c7b: pycocoevalcap on white-space words",
-        in_source=_ALL,
+        in_source=(*_BLEU, "bleu_mean", *_OTHERS),
         missing="left out of the text scores, which inflates them (clinical scores count it)",
         clean_prediction=cleaning.vlm3d_prediction,
         clean_reference=cleaning.vlm3d_reference,
     ),
     "uvlm": Protocol(
         source="U-VLM, uvlm/evaluation/metrics/nlg.py at 5d7fde9: BLEU of pycocoevalcap",
-        in_source=("bleu",),
+        in_source=(*_BLEU, "bleu_mean"),
         missing="left out, which inflates the scores; a text that is not a string counts as empty",
         clean_prediction=cleaning.uvlm,
         clean_reference=cleaning.uvlm,
     ),
     "ct2rep": Protocol(
         source="CT2Rep, CT2Rep/modules/{metrics,tokenizers}.py at 9e85082: BLEU on R2Gen's cleaned text",
-        in_source=("bleu",),
+        in_source=_BLEU,
         missing="cannot occur: reports are scored as they are generated",
         clean_prediction=cleaning.ct2rep,
         clean_reference=cleaning.ct2rep,
     ),
     "hf_evaluate": Protocol(
         source="Reg2RG, evaluation/hf_nlg_evaluation.py at 4effe09: Hugging Face evaluate; CIDEr of pycocoevalcap",
-        in_source=_ALL,
+        in_source=(*_BLEU, *(f"{name}_report_mean" for name in _BLEU), "rouge_1", "rouge_2", *_OTHERS),
         missing="not handled: an empty table cell reaches the scorers as NaN",
         words=mteval_words,
         smoothed=True,
@@ -93,12 +94,12 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "raw": Protocol(
         source="CT-CHAT, evaluations/new_llm_metrics.py at 33c9b97: pycocoevalcap on texts as they are",
-        in_source=_ALL,
+        in_source=("bleu_1", *_OTHERS),
         missing="not handled",
     ),
     "coco": Protocol(
         source="MS COCO caption evaluation, pycocoevalcap 1.2: Penn Treebank words without punctuation; needs Java",
-        in_source=_ALL,
+        in_source=(*_BLEU, *_OTHERS),
         missing="raises",
         tokenize=ptb_words,
     ),

@@ -104,7 +104,9 @@ def ptb_words(texts: Sequence[str]) -> list[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "reports.txt")
         # one report a line: the tokenizer keeps only those line ends
-        file.write_text("\n".join(" ".join(text.splitlines()) for text in texts) + "\n", encoding="utf-8")
+        file.write_text(
+            "\n".join(" ".join(text.splitlines()) for text in texts) + "\n", encoding="utf-8", errors="replace"
+        )
         command.append(str(file))
         ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)  # noqa: S603
     lines = ended.stdout.split("\n")[: len(texts)]
