@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_vlm.transforms.label_vote import resample_majority
 from ct_vlm.transforms.resample import crop_or_pad, crop_window, fill_from_slices, framed, resample_nearest
 from ct_vlm.transforms.slabs import AxisWindow
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+_LABELS = {"nearest": resample_nearest, "majority": resample_majority}
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,15 @@ class GeometryPlan:
 
         Args:
             array: Volume or label map.
-            interpolation: ``linear``, ``area``, ``antialias`` or ``nearest``.
+            interpolation: ``linear``, ``area`` or ``antialias``; ``nearest`` or ``majority`` for labels.
             mode: ``center`` or ``end``.
             value: What fills new voxels.
         """
         if self.box is not None:
             array = array[self.box]
-        if interpolation == "nearest" or array.shape == self.resized:
-            return crop_or_pad(resample_nearest(array, self.resized), self.size, value=value, mode=mode)
+        if interpolation in _LABELS or array.shape == self.resized:
+            resize = _LABELS.get(interpolation, resample_nearest)
+            return crop_or_pad(resize(array, self.resized), self.size, value=value, mode=mode)
         result, inside = self.frame(mode, value)
         depth, height, width = self.windows(array.shape, mode)
         fill_from_slices(array, (depth, height, width), interpolation, inside)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ct_vlm.transforms.volume import Volume
 
+LabelMethod = Literal["nearest", "majority"]
 CropPad = Literal["center", "end"]
 _GEOMETRY = ("axcodes", "spacing", "size", "crop_pad", "pad_hu", "interpolation", "foreground_hu")
 
@@ -168,20 +169,26 @@ class CTPreset:
         plan = self.plan(volume)
         return plan.resample(volume.array, interpolation=self.interpolation, mode=self.crop_pad, value=self.pad_hu)
 
-    def resample_labels(self, labels: NDArray[Any], volume: Volume) -> NDArray[Any]:
-        """Bring a label map through the geometry of its volume, by nearest voxel.
+    def resample_labels(self, labels: NDArray[Any], volume: Volume, *, method: LabelMethod = "nearest") -> NDArray[Any]:
+        """Bring a label map through the geometry of its volume.
 
         Args:
             labels: Label map on the volume's grid; voxels beyond it become 0.
             volume: The volume that the labels belong to.
+            method: ``nearest`` voxel, or ``majority`` of the exact volume that each label fills of
+                a target voxel (:func:`ct_vlm.transforms.label_vote.resample_majority`).
 
         Raises:
             ShapeError: If labels and volume differ in shape.
+            ConfigError: If the method is unknown.
         """
+        if method not in get_args(LabelMethod):
+            cause = f"Expected `method` to be one of {get_args(LabelMethod)}, but got {method!r}."
+            raise ConfigError(cause, "Choose one of them.")
         if labels.shape != volume.shape:
             cause = f"Label map {labels.shape} and volume {volume.shape} (`{volume.provenance.path}`) differ in shape."
             raise ShapeError(cause, "Resample the labels to the volume's grid first.")
-        return self.plan(volume).resample(labels, interpolation="nearest", mode=self.crop_pad, value=0)
+        return self.plan(volume).resample(labels, interpolation=method, mode=self.crop_pad, value=0)
 
     def resampled_spacing(self, volume: Volume) -> tuple[float, float, float]:
         """Return the voxel size in mm after :meth:`resample`, in the order of the axes."""
