@@ -163,3 +163,14 @@ def test_scores_are_plain_numbers(golden_nlg):
     scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], "hf_evaluate", COUNTED)
     assert {type(value) for name, value in scores.items() if name.startswith(COUNTED)} == {float}
     assert not any(isinstance(value, np.generic) for value in scores.values())
+
+
+def test_reports_that_are_counted_already_are_not_counted_again(golden_nlg, monkeypatch):
+    pairs = golden_nlg["predictions"], golden_nlg["references"]
+    statistics = nlg_statistics(*pairs, protocol="ct2rep")
+    expected = nlg_scores(*pairs, protocol="ct2rep", metrics=["bleu", "rouge_l"])
+    monkeypatch.delattr("ct_vlm.metrics.functional.nlg.nlg_statistics")
+    assert nlg_scores(*pairs, protocol="ct2rep", metrics=["bleu", "rouge_l"], statistics=statistics) == expected
+    for wrong in ((*pairs, "vlm3d"), (pairs[0][:2], pairs[1][:2], "ct2rep")):
+        with pytest.raises(ConfigError, match="6 reports under 'ct2rep'"):
+            nlg_scores(*wrong, metrics=["bleu"], statistics=statistics)

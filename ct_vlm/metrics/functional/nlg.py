@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    from ct_vlm.metrics.functional.overlap import NlgStatistics
+
 _PACKAGES = {
     "cider": ("scipy",),
     "meteor": ("nltk", "pycocoevalcap"),
@@ -28,6 +30,7 @@ def nlg_scores(
     protocol: str = "vlm3d",
     metrics: Collection[str] | None = None,
     bertscore_model: str | Path | None = None,
+    statistics: NlgStatistics | None = None,
 ) -> dict[str, Any]:
     """Return word-overlap scores of a set of reports.
 
@@ -63,6 +66,8 @@ def nlg_scores(
             single results (``"bleu_4"``, ``"rouge_l"``); by default all that can be computed here,
             and ``skipped`` says why the others are not.
         bertscore_model: Folder of a model for BERTScore; without it there is none.
+        statistics: Output of :func:`~ct_vlm.metrics.functional.nlg_statistics` for the same reports
+            and protocol, where they are counted already.
 
     Returns:
         ``bleu_1`` to ``bleu_4``, ``bleu_mean``, ``rouge_l``, ``cider``, ``meteor``, ...;
@@ -99,13 +104,18 @@ def nlg_scores(
     """
     rules = get_protocol(protocol)
     families = choose_families(metrics, bertscore_model)
-    counted = nlg_statistics(predictions, references, protocol, [name for name in families if name in RESAMPLED])
-    scores: dict[str, Any] = counted.scores()
+    if statistics is None:
+        chosen = [name for name in families if name in RESAMPLED]
+        statistics = nlg_statistics(predictions, references, protocol, chosen)
+    elif (statistics.protocol, len(statistics)) != (protocol, len(references)):
+        cause = f"`statistics` are of {len(statistics)} reports under {statistics.protocol!r}."
+        raise ConfigError(cause, f"Pass those of these {len(references)} reports under {protocol!r}.")
+    scores: dict[str, Any] = {k: value for k, value in statistics.scores().items() if k.split("_")[0] in families}
     others, skipped = _text_scores(predictions, references, rules, families, metrics is None, bertscore_model)
     scores |= others
     if metrics is not None:
         scores = _keep(scores, metrics)
-    return summarise(scores, protocol, counted.num_samples, counted.missing_predictions, families, skipped)
+    return summarise(scores, protocol, statistics.num_samples, statistics.missing_predictions, families, skipped)
 
 
 def summarise(
