@@ -60,6 +60,11 @@ class StoredArray(ABC):
         """Bytes of the array in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def chunk_depth(self) -> int:
+        """Entries along the first axis that are best read together."""
+        return 1
+
     def __getitem__(self, index: BasicIndex) -> NDArray[Any]:
         """Return a part in fresh memory.
 
@@ -178,6 +183,11 @@ class CompressedArray(StoredArray):
         if target is not out:
             np.copyto(out, target)
 
+    @property
+    def chunk_depth(self) -> int:
+        """Entries along the first axis that are decompressed together."""
+        return int(self._open().chunks[0])
+
     def _open(self) -> Any:
         """Return the frame; its first chunk is looked at in opening."""
         if self._frame is None:
@@ -252,10 +262,10 @@ def bounds_of(index: BasicIndex, shape: Sequence[int]) -> tuple[Bounds, list[int
         ([(3, 4), (0, 5), (2, 6)], [0])
     """
     parts = list(index) if isinstance(index, tuple) else [index]
-    if ... not in parts:
-        parts.append(...)
-    place = parts.index(...)
-    parts[place : place + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+    # by identity: arrays among the parts would compare element by element
+    places = [place for place, part in enumerate(parts) if part is ...]
+    place = places[0] if places else len(parts)
+    parts[place : place + bool(places)] = [slice(None)] * (len(shape) - len(parts) + bool(places))
     if len(parts) != len(shape):
         cause = f"Expected an index of at most {len(shape)} axes, but got {index!r}."
         raise ConfigError(cause, "Give one number or slice an axis, and `...` once.")

@@ -170,10 +170,9 @@ def _evict(paths: Iterable[Path], max_bytes: int | None, result: CollectResult, 
 
 def _last_use(path: Path) -> float:
     try:
-        status = path.lstat()
+        return path.lstat().st_mtime
     except OSError:
         return 0.0
-    return max(status.st_atime, status.st_mtime)
 
 
 def _remove(path: Path, reason: str, result: CollectResult, *, dry_run: bool) -> bool:

@@ -222,9 +222,7 @@ class ArrayCache:
 
 
 def _note_use(path: Path) -> None:
-    """Keep the time of the last use, to the day; systems do not all do it by themselves."""
-    status = path.stat()
-    now = time.time()
-    if abs(now - status.st_atime) > _DAY:
+    """Keep the day of the last use as the file's time of change, which reading alone does not set."""
+    if abs(time.time() - path.stat().st_mtime) > _DAY:
         with contextlib.suppress(OSError):
-            os.utime(path, ns=(int(now * 1e9), status.st_mtime_ns))
+            os.utime(path)

@@ -1,0 +1,108 @@
+"""Windowed floats on the host, into memory that is used again: for those who cannot window on the device.
+
+Data modules do not need this: they send int16 to the device and window it there. A fresh float copy of a
+volume costs more than reading it, mostly for new memory pages.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ct_vlm.cache.arrays import StoredArray, bounds_of
+from ct_vlm.errors import ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ct_vlm.cache.arrays import BasicIndex
+    from ct_vlm.transforms import CTPreset
+
+_SLAB_VOXELS = 2**19  # integers and floats of a slab stay in the processor's cache
+_SLAB_READ = 2**20
+
+
+def window_into(
+    source: StoredArray | NDArray[np.int16], preset: CTPreset, out: NDArray[np.float32], region: BasicIndex = ...
+) -> None:
+    """Window HU slab by slab into a buffer; the values are those of ``preset.window``.
+
+    Args:
+        source: HU, in memory or in a cache entry, of which little more than the region is read.
+        preset: Its windows and normalisation; ``zscore`` and ``minmax`` need the whole region at
+            once, and with them a fresh copy.
+        out: Buffer that is written over; e.g. the NumPy view of page-locked memory
+            (``torch.empty(shape, pin_memory=True).numpy()``).
+        region: Part of the volume, by slices.
+
+    **Shape:**
+        - source: ``(D, H, W)`` int16.
+        - out: ``(C, D, H, W)`` float32, of the region.
+
+    Raises:
+        ShapeError: If the buffer does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from ct_vlm.datasets.windowed import window_into
+        >>> from ct_vlm.transforms import CTPreset
+        >>> buffer = np.empty((1, 1, 1, 2), np.float32)
+        >>> hu = np.array([[[-2000, 0, 500]]], np.int16)
+        >>> window_into(hu, CTPreset("p", windows=((-1000, 1000),), norm="symmetric"), buffer, np.s_[..., 1:])
+        >>> buffer.ravel().tolist()
+        [0.0, 0.5]
+    """
+    bounds, dropped = bounds_of(region, source.shape)
+    shape = tuple(stop - start for start, stop in bounds)
+    channels = len(preset.windows) * preset.repeat
+    if len(shape) != 3 or dropped or out.shape != (channels, *shape) or out.dtype != np.float32:
+        cause = f"Expected a float32 buffer {(channels, *shape)} and slices, but got {out.dtype} {out.shape}."
+        raise ShapeError(cause, "Pass `numpy.empty(shape, numpy.float32)`, and slices as the region.")
+    if preset.norm in ("zscore", "minmax"):
+        hu = torch.from_numpy(np.array(source[tuple(slice(*pair) for pair in bounds)]))
+        torch.from_numpy(out).copy_(preset.window(hu[None, None])[0])
+        return
+    step = max(1, _SLAB_VOXELS // max(1, shape[1] * shape[2]))
+    for first, part in _slabs(source, bounds):
+        for start in range(0, len(part), step):
+            slab = part[start : start + step]
+            place = out[:, first + start : first + start + len(slab)]
+            _window(torch.from_numpy(slab), preset, torch.from_numpy(place))
+
+
+def _window(hu: torch.Tensor, preset: CTPreset, out: torch.Tensor) -> None:
+    """Window a slab."""
+    for channel, (low, high) in enumerate(preset.windows):
+        first = channel * preset.repeat
+        target = out[first].copy_(hu).clamp_(low, high)
+        if preset.norm == "unit":
+            target.sub_(low).div_(high - low)
+        elif preset.norm == "symmetric":
+            target.sub_((low + high) / 2).div_((high - low) / 2)
+        else:
+            target.add_(preset.offset).div_(preset.scale)
+        for copy in range(1, preset.repeat):
+            out[first + copy].copy_(target)
+
+
+def _slabs(source: Any, bounds: list[tuple[int, int]]) -> Iterator[tuple[int, NDArray[np.int16]]]:
+    """Yield parts of a region and where they start; stored ones lie in one buffer, one after the other."""
+    (start, stop), *plane = bounds
+    rest = tuple(slice(*pair) for pair in plane)
+    if not isinstance(source, StoredArray):
+        yield 0, source[(slice(start, stop), *rest)]
+        return
+    size = [high - low for low, high in plane]
+    # whole chunks: none is decompressed twice
+    depth = max(source.chunk_depth, _SLAB_READ // max(1, int(np.prod(size))) // source.chunk_depth * source.chunk_depth)
+    buffer = np.empty((min(depth, stop - start), *size), dtype=source.dtype)
+    while start < stop:
+        end = min(stop, start - start % depth + depth)
+        part = buffer[: end - start]
+        source.read_into(part, (slice(start, end), *rest))
+        yield start - bounds[0][0], part
+        start = end

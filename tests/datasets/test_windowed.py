@@ -1,0 +1,72 @@
+"""Windows on the host give the values of the device, from memory and from the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from ct_vlm.cache import read_entry
+from ct_vlm.cache.writing import write_entry
+from ct_vlm.datasets import windowed
+from ct_vlm.datasets.windowed import window_into
+from ct_vlm.errors import ShapeError
+from ct_vlm.transforms import CTPreset
+from ct_vlm.transforms.presets import PRESETS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HU = np.random.default_rng(0).integers(-3000, 4000, (60, 40, 50)).astype(np.int16)
+REGION = np.s_[5:55, 3:33, 10:]
+
+
+def expected(preset: CTPreset, hu: np.ndarray) -> np.ndarray:
+    return preset.window(torch.from_numpy(np.ascontiguousarray(hu))[None, None])[0].numpy()
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_gives_the_same_values(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windowed, "_SLAB_VOXELS", 7 * 40 * 50)  # slabs that do not divide the volume
+    preset = PRESETS[name]
+    want = expected(preset, HU)
+    out = np.full(want.shape, np.nan, np.float32)
+    window_into(HU, preset, out)
+    np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize("norm", ["unit", "symmetric", "affine", "zscore", "minmax"])
+def test_channels_repeats_and_fractional_windows(norm: str) -> None:
+    preset = CTPreset("p", windows=((-160.5, 240.25), (-1000, 1000)), norm=norm, repeat=2, offset=12.5, scale=300)
+    want = expected(preset, HU[REGION])
+    out = np.full(want.shape, np.nan, np.float32)
+    window_into(HU, preset, out, REGION)
+    np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4", "uncompressed"])
+@pytest.mark.parametrize("slab", [1, 2**20])
+def test_entries_are_windowed_without_being_held(
+    tmp_path: Path, codec: str, slab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windowed, "_SLAB_READ", slab)
+    write_entry(tmp_path / "a.ctcache", {"image": HU}, codec=codec)
+    preset = CTPreset("p", windows=((-1000, 1000),))
+    out = np.empty((1, *HU.shape), np.float32)
+    part = np.empty((1, *HU[REGION].shape), np.float32)
+    with read_entry(tmp_path / "a.ctcache") as entry:
+        window_into(entry["image"], preset, out)
+        window_into(entry["image"], preset, part, REGION)
+    np.testing.assert_array_equal(out, expected(preset, HU))
+    np.testing.assert_array_equal(part, expected(preset, HU[REGION]))
+
+
+def test_buffers_that_do_not_fit_are_refused() -> None:
+    preset = CTPreset("p", windows=((-1000, 1000),))
+    for out in (np.empty((2, *HU.shape), np.float32), np.empty((1, *HU.shape)), np.empty(HU.shape, np.float32)):
+        with pytest.raises(ShapeError, match="Expected a float32 buffer"):
+            window_into(HU, preset, out)
+    with pytest.raises(ShapeError):
+        window_into(HU, preset, np.empty((1, 40, 50), np.float32), 3)
