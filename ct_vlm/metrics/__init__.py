@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.clinical import ClinicalEfficacy
     from ct_vlm.metrics.crg import CRGScore
     from ct_vlm.metrics.grounding import GroundedStatement, GroundingCase, GroundingScores, grounding_scores
+    from ct_vlm.metrics.label_sources import CallableLabeler, LabelTable, read_labels_csv
     from ct_vlm.metrics.labeler import Decision, Explanation, Mention, RuleLabeler
     from ct_vlm.metrics.nlg import ReportBLEU, ReportNLG
     from ct_vlm.metrics.regional import RegionScores, region_scores
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CRGScore": "crg",
+    "CallableLabeler": "label_sources",
     "ClassifierScores": "classifier",
     "ClinicalEfficacy": "clinical",
     "ClinicalScorer": "reliance",
@@ -30,6 +32,7 @@ _HOMES = {
     "GroundedStatement": "grounding",
     "GroundingCase": "grounding",
     "GroundingScores": "grounding",
+    "LabelTable": "label_sources",
     "Mention": "labeler",
     "RegionScores": "regional",
     "RelianceResult": "reliance_result",
@@ -42,6 +45,7 @@ _HOMES = {
     "other_patient_permutation": "reliance",
     "plot_reliance": "reliance_plot",
     "random_reports": "baselines",
+    "read_labels_csv": "label_sources",
     "region_scores": "regional",
     "retrieve_reports": "baselines",
     "visual_reliance": "reliance",
@@ -49,6 +53,7 @@ _HOMES = {
 
 __all__ = [
     "CRGScore",
+    "CallableLabeler",
     "ClassifierScores",
     "ClinicalEfficacy",
     "ClinicalScorer",
@@ -58,6 +63,7 @@ __all__ = [
     "GroundedStatement",
     "GroundingCase",
     "GroundingScores",
+    "LabelTable",
     "Mention",
     "RegionScores",
     "RelianceResult",
@@ -70,6 +76,7 @@ __all__ = [
     "other_patient_permutation",
     "plot_reliance",
     "random_reports",
+    "read_labels_csv",
     "region_scores",
     "retrieve_reports",
     "visual_reliance",

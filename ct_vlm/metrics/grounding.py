@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PRESENT_SHARE = 0.05
 """A place holds evidence if this share of the evidence lies in it. Inferred."""
 
+MAIN_SHARE = 0.25
+"""A lobe is where a finding is if this share of the evidence lies in it. Inferred: findings reach over fissures."""
+
 
 @dataclass(frozen=True)
 class GroundingCase:
@@ -73,7 +76,8 @@ class GroundedStatement:
         share: Share of the evidence's volume in those places; None without evidence or place.
         supported: Share of those places that hold evidence.
         side_correct: Whether the sides are those of the evidence; None where none is named.
-        lobe_correct: Whether the lobes are those of the evidence; None where none is named.
+        lobe_correct: Whether the lobes are those that hold a quarter of the evidence; None where none
+            is named.
         region: Region that the sentence is about.
         region_share: Share of the evidence's volume in that region; None without its mask.
         has_evidence: Whether the case has a mask of the finding.
@@ -200,7 +204,7 @@ def _ground(
         return GroundedStatement(case, label, sentence, places, region=region)
     shares = {place: sum(v for name, v in spread.items() if _within(name, place)) for place in places}
     sides = {name.split()[0] for name, v in spread.items() if v >= PRESENT_SHARE}
-    lobes = {name for name, v in spread.items() if v >= PRESENT_SHARE and " " in name}
+    lobes = {name for name, v in spread.items() if v >= MAIN_SHARE and " " in name}
     return GroundedStatement(
         case=case,
         label=label,

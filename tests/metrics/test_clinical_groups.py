@@ -40,6 +40,15 @@ def test_zero_division_equals_scikit_learn(average, zero_division):
     assert [metric.compute()[f"{average}_{name}"] for name in NAMES] == pytest.approx(expected, abs=1e-12)
 
 
+def test_golden_values_with_zero_division_one(golden):
+    """Values that scikit-learn 1.9.1 gave for the golden labels; one label has neither positive nor prediction."""
+    labels = golden["labels"]
+    scores = clinical_scores(labels["predictions"], labels["targets"], list("abcd"), zero_division=1)
+    expected = {"micro": [0.75, 0.5, 0.6], "macro": [0.75, 0.5416666667, 0.6166666667], "samples": [0.9, 0.6, 0.6]}
+    for average, values in expected.items():
+        assert [scores[f"{average}_{name}"] for name in NAMES] == pytest.approx(values, abs=1e-9)
+
+
 def test_zero_division_matters_where_reports_are_empty():
     values = [clinical_scores([[0], [1]], [[0], [1]], ["a"], zero_division=z)["samples_f1"] for z in (0, 1, math.nan)]
     assert values == [0.5, 1, 1]
