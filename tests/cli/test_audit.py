@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,3 +75,8 @@ def test_what_is_no_data_set_is_an_error(tmp_path: Path, capsys: Capture) -> Non
     assert main(["audit", str(tmp_path)]) == 1
     assert "Pass the folder that holds `dataset/`" in capsys.readouterr().err
     assert main(["audit"]) == 2
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = "import sys; from ct_vlm.cli import main; main(['audit', '--help']); sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0

@@ -215,8 +215,8 @@ FILE_CODES: dict[str, tuple[str, str, str]] = {
     ),
     "header.bad_scl": (
         "error",
-        "`scl_slope` or `scl_inter` is infinite, so nibabel refuses the file.",
-        'The stored values can be read once it is mended; check that they are HU (`hu_source="none"`).',
+        "`scl_inter` is NaN or infinite beside a `scl_slope`, so the file is refused.",
+        "Set `scl_slope` of a copy to 0 if the stored values are HU; else download the file again.",
     ),
     "header.units": (
         "warning",

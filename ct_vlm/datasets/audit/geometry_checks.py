@@ -61,6 +61,7 @@ class Axes(NamedTuple):
     degrees: float
 
 
+@np.errstate(all="ignore")  # damaged fields overflow
 def usable_affine(facts: HeaderFacts) -> np.ndarray[tuple[int, int], np.dtype[np.float64]] | None:
     """Return the affine, or ``None`` where it is missing or degenerate."""
     if facts.affine is None:
@@ -69,6 +70,7 @@ def usable_affine(facts: HeaderFacts) -> np.ndarray[tuple[int, int], np.dtype[np
     return None if is_degenerate(affine) else affine
 
 
+@np.errstate(all="ignore")  # damaged fields overflow
 def axes_of(facts: HeaderFacts) -> Axes | None:
     """Return the axes of a header, or ``None`` where its affine is missing or degenerate."""
     aligned = None if facts.affine is None else _aligned_axes(facts.affine)

@@ -63,8 +63,8 @@ def check_values(facts: HeaderFacts, *, stores_hu: bool) -> Iterator[Problem]:
         yield "header.bad_dtype", facts.dtype
     elif facts.dtype != "int16":
         yield "header.dtype", facts.dtype
-    is_unset = facts.slope == 0 or math.isnan(facts.slope)
-    if math.isinf(facts.slope) or (not is_unset and not math.isfinite(facts.intercept)):
+    is_unset = facts.slope == 0 or not math.isfinite(facts.slope)
+    if not is_unset and not math.isfinite(facts.intercept):
         yield "header.bad_scl", f"slope {facts.slope:g}, intercept {facts.intercept:g}"
     elif stores_hu and not is_unset and (facts.slope, facts.intercept) != (1, 0):
         yield "header.scl_on_hu", f"slope {facts.slope:g}, intercept {facts.intercept:g}"

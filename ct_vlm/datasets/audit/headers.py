@@ -215,6 +215,7 @@ def _dtype(header: Any) -> tuple[str, int]:
     return (dtype.newbyteorder("=").name if dtype.names is None else "RGB"), dtype.itemsize
 
 
+@np.errstate(all="ignore")  # damaged fields overflow
 def _affine(header: Any) -> tuple[tuple[float, ...], ...] | None:
     """Return the rows of the affine, NaN where the quaternion is invalid."""
     if int(header["sform_code"]) > 0:

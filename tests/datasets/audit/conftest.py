@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import shutil
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -194,16 +195,25 @@ class RadGenomeTree(Tree):
         return self.base / f"radgenome_files/{LONG[split]}_{kind}.csv"
 
 
+@pytest.fixture(scope="session")
+def sound_trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both trees, written once; tests get copies."""
+    folder = tmp_path_factory.mktemp("sound")
+    CTRateTree(folder / "ct_rate").write()
+    RadGenomeTree(folder / "radgenome").write()
+    return folder
+
+
 @pytest.fixture
-def ct_rate(tmp_path: Path) -> CTRateTree:
+def ct_rate(tmp_path: Path, sound_trees: Path) -> CTRateTree:
     """A sound CT-RATE tree."""
-    return CTRateTree(tmp_path / "ct_rate").write()
+    return CTRateTree(shutil.copytree(sound_trees / "ct_rate", tmp_path / "ct_rate"))
 
 
 @pytest.fixture
-def radgenome(tmp_path: Path) -> RadGenomeTree:
+def radgenome(tmp_path: Path, sound_trees: Path) -> RadGenomeTree:
     """A sound RadGenome-ChestCT tree."""
-    return RadGenomeTree(tmp_path / "radgenome").write()
+    return RadGenomeTree(shutil.copytree(sound_trees / "radgenome", tmp_path / "radgenome"))
 
 
 @pytest.fixture

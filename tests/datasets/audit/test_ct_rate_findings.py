@@ -86,7 +86,7 @@ FILES: dict[str, Any] = {
     "header.spacing_mismatch": lambda t: t.patch(t.volume(A), srow_z=[0, 0, 8, 0]),
     "header.size_mismatch": lambda t: t.set_cell(t.metadata(), 3, "NumberofSlices", "17"),
     "header.scl_on_hu": lambda t: t.patch(t.volume(A), scl_slope=1, scl_inter=-1024),
-    "header.bad_scl": lambda t: t.patch(t.volume(A), scl_slope=np.inf),
+    "header.bad_scl": lambda t: t.patch(t.volume(A), scl_slope=1, scl_inter=np.inf),
     "header.units": lambda t: t.patch(t.volume(A), xyzt_units=1),
 }
 TABLES: dict[str, Any] = {
