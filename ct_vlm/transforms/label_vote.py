@@ -98,8 +98,7 @@ def _volume(
     mask: NDArray[np.bool_], weights: NDArray[np.int64], rows: csr_array, columns: csr_array
 ) -> tuple[NDArray[np.int64], tuple[slice, slice]]:
     """Return the volume of a label in the target voxels around it, and where these lie."""
-    used: NDArray[Any] = mask.any(axis=0)
-    y, x = (np.flatnonzero(used.any(axis=axis)) for axis in (1, 0))
+    y, x = (np.flatnonzero(mask.any(axis=others)) for others in ((0, 2), (0, 1)))
     part = (slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1))
     box = tuple(
         slice(first.start * m.shape[0] // m.shape[1], (first.stop * m.shape[0] - 1) // m.shape[1] + 1)
