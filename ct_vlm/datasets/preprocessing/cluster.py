@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections import deque
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ct_vlm.datasets.preprocessing.work import Setup
     from ct_vlm.datasets.sample import Sample
 
+_LOG = logging.getLogger(__name__)
 _QUEUED_PER_CORE = 2
 _POLL_SECONDS = 5.0
 
@@ -49,6 +51,7 @@ def clustered(
     """
     with _connected(address) as ray:
         task = ray.remote(_task).options(num_cpus=1, memory=int(memory_per_worker * 2**30), max_retries=0)
+        _warn_of_small_nodes(ray, memory_per_worker)
         shared = ray.put(setup)
         waiting = deque((replace(sample, report=None, labels=None, extras={}), 1) for sample in samples)
         running: dict[Any, tuple[Sample, int]] = {}
@@ -69,6 +72,13 @@ def clustered(
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
+
+
+def _warn_of_small_nodes(ray: Any, memory: float) -> None:
+    """Say so if no node can take a task: ray would wait for one without a word."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0) >= 1 and node.get("memory", 0) >= memory * 2**30 for node in resources):
+        _LOG.warning("No node of the ray cluster has a core and %g GiB of memory yet; waiting for one.", memory)
 
 
 def _task(sample: Sample, setup: Setup) -> Outcome:

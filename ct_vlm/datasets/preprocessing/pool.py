@@ -188,7 +188,8 @@ class WorkerPool:
             self._failed_starts += not worker.ready
             if self._failed_starts >= _FAILED_STARTS:
                 cause = f"Worker processes die while they start ({_ending(worker.process.exitcode)})."
-                raise DatasetError(cause, "Run with `workers=0` to see why.")
+                cure = 'Run with `workers=0` to see why; a script needs `if __name__ == "__main__":` around the call.'
+                raise DatasetError(cause, cure)
         elif worker.task.attempts < ATTEMPTS:
             self._tasks.append(worker.task)
         else:

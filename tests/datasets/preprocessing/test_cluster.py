@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ct_vlm.datasets import preprocess
+from ct_vlm.datasets.preprocessing import cluster as module
 from ct_vlm.datasets.preprocessing.cluster import clustered
 
 pytestmark = pytest.mark.slow
@@ -93,6 +94,14 @@ def test_two_nodes_do_what_one_process_does(make_dataset, tmp_path: Path, tree: 
     assert contents[0] == contents[1]
     again = preprocess(make_dataset(cache=tmp_path / "a"), engine="ray", memory_per_worker=_GIB, progress=False)
     assert (again.made, again.present, again.known) == ([], here.made, ["train_2_a_1"])
+
+
+def test_nodes_that_are_too_small_are_named(two_nodes: str, caplog: pytest.LogCaptureFixture) -> None:
+    ray.init(address=two_nodes, log_to_driver=False, configure_logging=False)
+    module._warn_of_small_nodes(ray, _GIB)
+    assert caplog.text == ""
+    module._warn_of_small_nodes(ray, 1e6)
+    assert "No node of the ray cluster" in caplog.text
 
 
 def test_a_cluster_that_is_named_is_joined_and_left_running(make_dataset, two_nodes: str) -> None:
