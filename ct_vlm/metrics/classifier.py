@@ -66,7 +66,7 @@ class ClassifierScores(Metric):
         """
         scored = as_probability_matrix(probabilities, "probabilities", len(self.label_names))
         known = as_label_matrix(targets, "targets", len(self.label_names))
-        check_pairs(scored, known)  # type: ignore[arg-type]
+        check_pairs(scored, known)
         self.probabilities.append(scored.float().to(self.device))
         self.targets.append(known.float().to(self.device))
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.functional.nlg import nlg_scores
     from ct_vlm.metrics.functional.overlap import NlgStatistics, nlg_statistics
     from ct_vlm.metrics.functional.permutation import PermutationResult, permutation_test
+    from ct_vlm.metrics.functional.ranking import ClassifierStatistics, classifier_statistics
     from ct_vlm.metrics.functional.resampling import BootstrapResult, Interval, bootstrap, paired_difference
     from ct_vlm.metrics.functional.statistics import (
         ClinicalStatistics,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BootstrapResult": "resampling",
+    "ClassifierStatistics": "ranking",
     "ClinicalStatistics": "statistics",
     "CombinedStatistics": "statistics",
     "Interval": "resampling",
@@ -35,6 +37,7 @@ _HOMES = {
     "Thresholds": "thresholds",
     "bootstrap": "resampling",
     "classifier_scores": "classifier",
+    "classifier_statistics": "ranking",
     "clinical_scores": "clinical",
     "clinical_statistics": "statistics",
     "collapse_scores": "collapse",
@@ -50,6 +53,7 @@ _HOMES = {
 
 __all__ = [
     "BootstrapResult",
+    "ClassifierStatistics",
     "ClinicalStatistics",
     "CombinedStatistics",
     "Interval",
@@ -60,6 +64,7 @@ __all__ = [
     "Thresholds",
     "bootstrap",
     "classifier_scores",
+    "classifier_statistics",
     "clinical_scores",
     "clinical_statistics",
     "collapse_scores",

@@ -42,7 +42,7 @@ def classifier_scores(probabilities: Any, targets: Any, label_names: Sequence[st
     """
     scored = as_probability_matrix(probabilities, "probabilities", len(label_names))
     known = as_label_matrix(targets, "targets", len(label_names))
-    check_pairs(scored, known)  # type: ignore[arg-type]
+    check_pairs(scored, known)
     per_label: dict[str, dict[str, float]] = {}
     for column, name in enumerate(label_names):
         rows = ~torch.isnan(known[:, column])

@@ -153,7 +153,7 @@ def count_rows(
     check_zero_division(zero_division)
     predicted = as_label_matrix(predictions, "predictions", num_labels).double().numpy()
     known = as_label_matrix(targets, "targets", num_labels).double().numpy()
-    check_pairs(predicted, known)  # type: ignore[arg-type]
+    check_pairs(predicted, known)
     predicted, known, weights, first = group_scans(predicted, known, scans, group_by)
     unknown = np.isnan(known)
     no_prediction = np.isnan(predicted).all(axis=1) if num_labels else np.zeros(len(predicted), bool)

@@ -58,7 +58,7 @@ def count_crg(predictions: Any, targets: Any) -> Tensor:
     width = _width(targets)
     known = as_label_matrix(targets, "targets", width)
     predicted = torch.nan_to_num(as_label_matrix(predictions, "predictions", width), nan=0.0)
-    check_pairs(predicted, known)  # type: ignore[arg-type]
+    check_pairs(predicted, known)
     positive, negative = known == 1, known == 0
     counts = [
         positive & (predicted == 1),

@@ -12,7 +12,7 @@ from ct_vlm.errors import DatasetError, ShapeError
 from ct_vlm.text.sections import clean_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Sequence, Sized
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -68,7 +68,7 @@ def as_probability_matrix(values: Any, name: str, num_labels: int) -> Tensor:
     return matrix
 
 
-def check_pairs(predictions: Sequence[Any], targets: Sequence[Any]) -> None:
+def check_pairs(predictions: Sized, targets: Sized) -> None:
     """Check that predictions and targets are as many.
 
     Args:

@@ -261,7 +261,7 @@ def _checked(probabilities: Any, labels: Any, names: tuple[str, ...]) -> tuple[A
     """Return checked matrices."""
     scored = as_probability_matrix(probabilities, "probabilities", len(names)).double().numpy()
     known = as_label_matrix(labels, "labels", len(names)).double().numpy()
-    check_pairs(scored, known)  # type: ignore[arg-type]
+    check_pairs(scored, known)
     return scored, known
 
 
