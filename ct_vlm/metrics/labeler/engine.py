@@ -36,6 +36,7 @@ class Sentence:
         self.text = drop_pseudo_negations(text, self.words)
         self.has_looked_back = False
         self._rewritten: dict[tuple[int, str], str] = {}
+        self._places: dict[tuple[int, int, str], bool] = {}
         self._before = before
 
     @functools.cached_property
@@ -55,6 +56,34 @@ class Sentence:
                 known = pattern.sub(replacement, known)
             self._rewritten[key] = known
         return known
+
+    def decide_place(self, rule: LabelRule, place: Place, clause: str) -> bool:
+        """Tell whether what a clause says is about a place of the label, from the clause outwards.
+
+        Args:
+            rule: The label's rule.
+            place: The place that a finding asks for.
+            clause: The clause, rewritten for the rule.
+        """
+        key = (id(rule), id(place), clause)
+        if key not in self._places:
+            self._places[key] = self._decide_place(rule, place, clause)
+        return self._places[key]
+
+    def _decide_place(self, rule: LabelRule, place: Place, clause: str) -> bool:
+        """Decide a place that is not known yet."""
+        for text in (clause, self.rewritten(rule, self.text)):
+            if place.own.search(text):
+                return True
+            if place.foreign.search(text):
+                return False
+        if _REFERS_BACK.match(self.text):
+            before = self.rewritten(rule, self.previous_text)
+            if place.own.search(before) or place.foreign.search(before):
+                return place.own.search(before) is not None
+        if place.lasting is not None and place.lasting.search(self.previous_text):
+            return False
+        return place.default
 
     @property
     def previous_text(self) -> str:
@@ -152,16 +181,10 @@ def _applies(rule: LabelRule, finding: Finding, match: re.Match[str], sentence: 
 
 def _is_own_place(rule: LabelRule, place: Place, match: re.Match[str], sentence: Sentence) -> bool:
     """Decide where a finding is, from its item in a list outwards."""
-    clause = match.string
-    for text in (list_item(clause, match.start()), clause, sentence.rewritten(rule, sentence.text)):
-        if place.own.search(text):
+    item = list_item(match.string, match.start())
+    if item != match.string:
+        if place.own.search(item):
             return True
-        if place.foreign.search(text):
+        if place.foreign.search(item):
             return False
-    if _REFERS_BACK.match(sentence.text):
-        before = sentence.rewritten(rule, sentence.previous_text)
-        if place.own.search(before) or place.foreign.search(before):
-            return place.own.search(before) is not None
-    if place.lasting is not None and place.lasting.search(sentence.previous_text):
-        return False
-    return place.default
+    return sentence.decide_place(rule, place, match.string)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 _DECIMAL = re.compile(r"(?<=\d)[.,](?=\d)")
@@ -113,17 +114,24 @@ def list_item(clause: str, position: int) -> str:
         >>> list_item("dilatation of the aorta, plaques in the coronary arteries", 25)
         'plaques in the coronary arteries'
     """
-    start = 0
-    names_finding = False
-    for cut in [*_WEAK.finditer(clause), None]:
-        end = len(clause) if cut is None else cut.start()
-        following = clause[cut.end() :] if cut else ""
-        names_finding = names_finding or _HEAD.search(clause, start, end) is not None
-        if cut is None or (names_finding and _HEAD.search(_WEAK.split(following, 1)[0])):
-            if position < end or cut is None:
-                return clause[start:end]
-            start, names_finding = cut.end(), False
-    return clause
+    return next(clause[start:end] for start, end in _items(clause) if position <= end)
+
+
+@functools.lru_cache(maxsize=1024)
+def _items(clause: str) -> list[tuple[int, int]]:
+    """Return where the items of a clause start and end; each but the last names a finding."""
+    cuts = [(match.start(), match.end()) for match in _WEAK.finditer(clause)]
+    starts = [0, *(end for _, end in cuts)]
+    ends = [*(start for start, _ in cuts), len(clause)]
+    items: list[tuple[int, int]] = []
+    item_start, names_finding = 0, False
+    for part, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        has_head = _HEAD.search(clause, start, end) is not None
+        if has_head and names_finding:
+            items.append((item_start, ends[part - 1]))
+            item_start = start
+        names_finding = names_finding or has_head
+    return [*items, (item_start, len(clause))]
 
 
 def _split_segment(segment: str) -> list[str]:

@@ -168,7 +168,16 @@ def test_word_index_stays_small(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["pleural " * 20_000, "no " * 20_000, "a, " * 20_000, "pericardial effusion and " * 5_000]
+    "text",
+    [
+        *("pleural " * 20_000, "no " * 20_000, "a, " * 20_000, "pericardial effusion and " * 5_000),
+        *(
+            "density increases " * 3_000,
+            "nodule? " * 2_000,
+            "nodule, effusion, " * 3_000,
+            "cause of the nodule not " * 2_000,
+        ),
+    ],
 )
 def test_hostile_text_stays_linear(labeler, text):
     assert labeler([text]).shape == (1, 18)
