@@ -234,6 +234,12 @@ def test_wrong_models_and_batches_are_refused():
         visual_reliance(sighted, [{"labels": torch.zeros(2, 6), "patient_id": ["a", "b"]}], scorer=SCORER)
 
 
+def test_a_model_that_is_never_right_has_no_defined_reliance():
+    found = visual_reliance(lambda b: [""] * len(b["image"]), batches(), ["zeroed"], SCORER, n_resamples=20)
+    assert found.to_dict()["reliance"]["zeroed"]["micro_f1"]["value"] is None
+    assert found.arms["real"]["micro_f1"].value == 0
+
+
 def test_the_tiny_report_model_end_to_end():
     from ct_vlm.datamodules import VolumeDataModule
     from ct_vlm.decoders import train_bpe_tokenizer
