@@ -41,7 +41,7 @@ _ORGANS = {
     "mediastinum": r"mediastin\w+|hil(?:um|a|ar)|aort\w+|arterial|great vessels|main vascular\w*|vascular structures"
     r"|vena cava|thym(?:us|ic)|port|catheter",
     "bone": r"bones?|bony|osseous|vertebra\w*|ribs?|stern\w+|fractures?|scolio\w+|kypho\w+|osteo\w+|skelet\w+|clavic\w+"
-    r"|scapul\w+|humer\w+|spin(?:e|al)|lytic|sclerotic|costae?",
+    r"|scapul\w+|humerus|humeral|spin(?:e|al)|lytic|sclerotic|costae?",
     "abdomen": r"abdom\w+|liver|hepat\w+|spleen|splen\w+|kidneys?|renal|adrenals?|surrenal\w*|gall ?bladder"
     r"|cholecyst\w+|cholelith\w+|pancrea\w+|stomach|gastric|bowel|colon\w*|intestin\w+|biliary|bile",
     "lung": r"lungs?|lob(?:e|es|ar)(?! of (?:the )?(?:thyroid|liver))|parenchym\w+|lingul\w+|pulmonary|pulmonum",
