@@ -68,7 +68,7 @@ _PSEUDO_PARTS = (
 _NOT_EXCLUDED = re.compile(r"\b(?:ruled? out|excluded?)\b")
 _BEFORE = re.compile(
     r"\b(?:no|without|absence of|lack of|free (?:of|from)|devoid of|neither|nor|never|negative for"
-    r"|clear(?:ed)? of|cannot be said"
+    r"|clear(?:ed)? of|cannot be said|^(?:\w+ly |interval )?resolved"
     r"|not (?:any|have|contain\w*|show\w*|include\w*|reveal\w*|demonstrat\w*|suggest\w*|support\w*|in favou?r of)"
     rf"|not {_SEEN}(?= (?:any|a|an|the)\b)|denies|(?:disappearance|resolution) of)\b"
 )
@@ -83,6 +83,11 @@ _ASSERTED = re.compile(
     rf"\b{_BE} (?:\w+ly )?(?:also )?(?:observed|seen|detected|present|noted|available|found"
     rf"|identified|watched|monitored)\b"
     rf"(?! (?:{_EARLIER}))"
+)
+# every cue of the patterns around has one of these; most clauses have none
+_ANY_CUE = re.compile(
+    r"\b(?:n(?:o|ot|or|one|ever|either|egative)\b|without|absen|lack|free|devoid|cleared|clear of|cannot|denies"
+    r"|disappear|vanish|re(?:sol|gress|sorb|moved)|ruled|excluded|extracted|previous|prior|old\b)"
 )
 # a finding of an older examination only; "also" and "still" say that it is there now
 _ONLY_EARLIER = re.compile(
@@ -131,6 +136,8 @@ def find_negation(clause: str, start: int, end: int) -> str:
         >>> find_negation("pleural effusion was not observed", 0, 16)
         'not observed'
     """
+    if _ANY_CUE.search(clause) is None:
+        return ""
     earlier = _ONLY_EARLIER.search(clause)
     if earlier is not None:
         return earlier.group(1) or earlier.group(2)
