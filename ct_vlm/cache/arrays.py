@@ -100,6 +100,20 @@ class StoredArray(ABC):
             raise ShapeError(cause, "Pass `numpy.empty(shape, dtype)` of what is read.")
         self._read(np.expand_dims(out, tuple(dropped)), bounds)
 
+    def view(self, index: BasicIndex = ...) -> NDArray[Any] | None:  # noqa: ARG002 (mapped arrays use it)
+        """Return a part as a read-only view of the mapped file, ``None`` unless the array is uncompressed.
+
+        The view stays valid when the entry is closed. Its pages are read when they are used: a
+        disk that fails then ends the process, as with any mapped file.
+
+        Args:
+            index: The part.
+
+        Raises:
+            DamagedEntryError: If a byte that is needed is not as it was written.
+        """
+        return None
+
     def close(self) -> None:
         """Forget the file, which the entry closes."""
         self._handle = -1
@@ -125,9 +139,27 @@ class RawArray(StoredArray):
         self._verified = verified
         self._bytes: memoryview | None = None
 
+    def view(self, index: BasicIndex = ...) -> NDArray[Any]:
+        """Return a part as a read-only view.
+
+        Args:
+            index: The part.
+
+        Raises:
+            DamagedEntryError: If a byte that is needed is not as it was written.
+        """
+        bounds, dropped = bounds_of(index, self.shape)
+        part = self._checked(bounds)
+        return part[tuple(0 if axis in dropped else slice(None) for axis in range(part.ndim))]
+
     def _read(self, out: NDArray[Any], bounds: Bounds) -> None:
-        if not out.size:
-            return
+        np.copyto(out, self._checked(bounds))
+
+    def _checked(self, bounds: Bounds) -> NDArray[Any]:
+        """Return a part of the file's bytes whose checksums are right."""
+        shape = [stop - start for start, stop in bounds]
+        if not math.prod(shape):
+            return np.empty(shape, self.dtype)
         content = self._content()
         touched = touched_granules(self.shape, self.dtype.itemsize, bounds)
         first = self._record.first_piece
@@ -135,7 +167,7 @@ class RawArray(StoredArray):
             self._check(number, content[number * GRANULE : (number + 1) * GRANULE])
         self._verified.add(first + touched)
         array = np.frombuffer(content, self.dtype).reshape(self.shape)
-        np.copyto(out, array[tuple(slice(*pair) for pair in bounds)])
+        return array[tuple(slice(*pair) for pair in bounds)]
 
     def _content(self) -> memoryview:
         """Return the array's bytes."""

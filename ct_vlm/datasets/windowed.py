@@ -6,6 +6,8 @@ volume costs more than reading it, mostly for new memory pages.
 
 from __future__ import annotations
 
+import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from ct_vlm.transforms import CTPreset
 
 _SLAB_VOXELS = 2**19  # integers and floats of a slab stay in the processor's cache
-_SLAB_READ = 2**20
+_SLAB_READ = 2**21
+_SCRATCH = threading.local()
 
 
 def window_into(
@@ -71,14 +74,15 @@ def window_into(
         for start in range(0, len(part), step):
             slab = part[start : start + step]
             place = out[:, first + start : first + start + len(slab)]
-            _window(torch.from_numpy(slab), preset, torch.from_numpy(place))
+            _window(slab, preset, place)
 
 
-def _window(hu: torch.Tensor, preset: CTPreset, out: torch.Tensor) -> None:
+def _window(hu: NDArray[np.int16], preset: CTPreset, out: NDArray[np.float32]) -> None:
     """Window a slab."""
     for channel, (low, high) in enumerate(preset.windows):
         first = channel * preset.repeat
-        target = out[first].copy_(hu).clamp_(low, high)
+        np.copyto(out[first], hu)
+        target = torch.from_numpy(out[first]).clamp_(low, high)
         if preset.norm == "unit":
             target.sub_(low).div_(high - low)
         elif preset.norm == "symmetric":
@@ -86,23 +90,34 @@ def _window(hu: torch.Tensor, preset: CTPreset, out: torch.Tensor) -> None:
         else:
             target.add_(preset.offset).div_(preset.scale)
         for copy in range(1, preset.repeat):
-            out[first + copy].copy_(target)
+            np.copyto(out[first + copy], out[first])
+
+
+def _scratch(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return memory of this thread that earlier calls used too."""
+    needed = math.prod(shape) * dtype.itemsize
+    memory = getattr(_SCRATCH, "memory", None)
+    if memory is None or len(memory) < needed:
+        memory = np.empty(needed, dtype=np.uint8)
+        _SCRATCH.memory = memory
+    return memory[:needed].view(dtype).reshape(shape)
 
 
 def _slabs(source: Any, bounds: list[tuple[int, int]]) -> Iterator[tuple[int, NDArray[np.int16]]]:
-    """Yield parts of a region and where they start; stored ones lie in one buffer, one after the other."""
+    """Yield parts of a region and where they start, one after the other: compressed ones lie in one buffer."""
     (start, stop), *plane = bounds
     rest = tuple(slice(*pair) for pair in plane)
     if not isinstance(source, StoredArray):
         yield 0, source[(slice(start, stop), *rest)]
         return
-    size = [high - low for low, high in plane]
+    size = tuple(high - low for low, high in plane)
     # whole chunks: none is decompressed twice
-    depth = max(source.chunk_depth, _SLAB_READ // max(1, int(np.prod(size))) // source.chunk_depth * source.chunk_depth)
-    buffer = np.empty((min(depth, stop - start), *size), dtype=source.dtype)
+    depth = max(source.chunk_depth, _SLAB_READ // max(1, math.prod(size)) // source.chunk_depth * source.chunk_depth)
     while start < stop:
         end = min(stop, start - start % depth + depth)
-        part = buffer[: end - start]
-        source.read_into(part, (slice(start, end), *rest))
+        part = source.view((slice(start, end), *rest))
+        if part is None:
+            part = _scratch((end - start, *size), source.dtype)
+            source.read_into(part, (slice(start, end), *rest))
         yield start - bounds[0][0], part
         start = end

@@ -96,6 +96,20 @@ def test_buffers_are_filled_and_others_refused(tmp_path: Path, codec: str) -> No
                 entry["x"].read_into(wrong)
 
 
+def test_uncompressed_arrays_can_be_mapped(tmp_path: Path) -> None:
+    array = noise((40, 60, 70))
+    for codec in CODECS:
+        write_entry(tmp_path / "a.ctcache", {"x": array}, codec=codec)
+        with read_entry(tmp_path / "a.ctcache") as entry:
+            views = [entry["x"].view(index) for index in (..., np.s_[3:9, :, 5:6], 7, np.s_[1, 2, 3])]
+        if codec != "uncompressed":
+            assert views == [None] * 4
+            continue
+        for view, want in zip(views, (array, array[3:9, :, 5:6], array[7], array[1, 2, 3]), strict=True):
+            np.testing.assert_array_equal(view, want)
+            assert not view.flags.writeable
+
+
 def test_key_and_meta_are_kept(tmp_path: Path) -> None:
     key = {"source": {"path": "ä", "size": 3}, "n": [1, 2.5, None, True]}
     write_entry(tmp_path / "a.ctcache", {"x": np.arange(2)}, codec="lz4", key=key, meta={"grids": [[1, 2, 3]]})

@@ -63,6 +63,16 @@ def test_entries_are_windowed_without_being_held(
     np.testing.assert_array_equal(part, expected(preset, HU[REGION]))
 
 
+def test_memory_that_cannot_be_written_is_only_read(recwarn: pytest.WarningsRecorder) -> None:
+    hu = HU.copy()
+    hu.flags.writeable = False
+    preset = CTPreset("p", windows=((-1000, 1000),))
+    out = np.empty((1, *HU.shape), np.float32)
+    window_into(hu, preset, out)
+    np.testing.assert_array_equal(out, expected(preset, HU))
+    assert not recwarn.list
+
+
 def test_buffers_that_do_not_fit_are_refused() -> None:
     preset = CTPreset("p", windows=((-1000, 1000),))
     for out in (np.empty((2, *HU.shape), np.float32), np.empty((1, *HU.shape)), np.empty(HU.shape, np.float32)):
