@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class HUSampler:
         >>> from ct_vlm.transforms.hu_statistics import HUSampler
         >>> sampler = HUSampler((2, 1, 2))
         >>> [sampler.add(np.array([row], np.int16)) for row in ([-1000, -900], [0, 40])]
-        [-1000, 0]
+        [(-1000, -900), (0, 40)]
         >>> found = sampler.statistics()
         >>> found.minimum, found.maximum, found.p50
         (-1000, 40, -450.0)
@@ -79,21 +80,21 @@ class HUSampler:
         self._position = 0
         self.minimum, self.maximum = 32767, -32768
 
-    def add(self, image: NDArray[np.int16]) -> int:
+    def add(self, image: NDArray[np.int16]) -> tuple[int, int]:
         """Take the next slice.
 
         Args:
             image: HU.
 
         Returns:
-            Its lowest value.
+            Its lowest and its highest value.
         """
-        lowest = int(image.min())
-        self.minimum, self.maximum = min(self.minimum, lowest), max(self.maximum, int(image.max()))
+        lowest, highest = (int(value) for value in cv2.minMaxLoc(np.ascontiguousarray(image))[:2])
+        self.minimum, self.maximum = min(self.minimum, lowest), max(self.maximum, highest)
         if self._position % self._step == 0:
             self._sample[self._position // self._step] = image[:: self._step, :: self._step]
         self._position += 1
-        return lowest
+        return lowest, highest
 
     def statistics(self) -> HUStatistics:
         """Return the statistics of all slices."""

@@ -211,10 +211,10 @@ class _HUSlices:
             if buffer is not None:
                 self._rescale(stored, buffer)
                 hu = buffer
-            lowest = self._sampler.add(hu)
+            lowest, highest = self._sampler.add(hu)
             if lowest < AIR_HU and not self._clip(hu, lowest):
                 return False
-            resampler.push(hu)
+            resampler.push(hu, (max(lowest, AIR_HU) if self._clips else lowest, max(highest, AIR_HU)))
         return True
 
     def finish(self, *, check: bool) -> tuple[str, ...]:

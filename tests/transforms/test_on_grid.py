@@ -69,7 +69,7 @@ def test_every_stored_order_and_flip(chest: np.ndarray, save: Any, codes: tuple[
     path = save(np.asarray(image.dataobj), affine=image.affine)
     for preset in (SIZE, SPACING):
         found = load_on_grid(path, preset)
-        assert np.abs(found.array - reference(path, preset)).max() <= 0.51
+        assert np.abs(found.array - reference(path, preset)).max() <= 0.57
         one_shot = preset.resample(load_volume(path))
         assert np.abs(found.array.astype(int) - one_shot).max() <= 1
         assert found.array.flags.c_contiguous
@@ -113,7 +113,7 @@ def test_geometries(chest: np.ndarray, save: Any, preset: CTPreset) -> None:
     assert np.abs(found.array.astype(int) - preset.resample(volume)).max() <= 1
     np.testing.assert_allclose(found.spacing, preset.resampled_spacing(volume))
     if preset.interpolation == "linear" and preset.foreground_hu is None:
-        assert np.abs(found.array - reference(path, preset)).max() <= 0.51
+        assert np.abs(found.array - reference(path, preset)).max() <= 0.57
 
 
 @pytest.mark.parametrize("name", ["reg2rg", "radgenome", "medregion", "phantom"])
@@ -152,7 +152,7 @@ def test_stored_types_and_scales(chest: np.ndarray, tmp_path: Path, dtype: Any, 
     path = tmp_path / f"scan{suffix}"
     path.write_bytes(gzip.compress(bytes(data)) if suffix.endswith("gz") else bytes(data))
     found = load_on_grid(path, SIZE)
-    np.testing.assert_allclose(found.array, reference(path, SIZE), atol=0.51)
+    np.testing.assert_allclose(found.array, reference(path, SIZE), atol=0.57)
     assert (found.provenance.slope, found.provenance.intercept) == (slope, inter)
 
 
@@ -162,14 +162,14 @@ def test_single_slices_rows_and_columns(save: Any, shape: tuple[int, int, int]) 
     path = save(stored)
     for preset in (CTPreset("x", size=(3, 4, 5)), CTPreset("y", size=(1, 30, 2))):
         found = load_on_grid(path, preset, check=False)
-        assert np.abs(found.array - reference(path, preset, check=False)).max() <= 0.51
+        assert np.abs(found.array - reference(path, preset, check=False)).max() <= 0.57
 
 
 def test_v1_scale_from_the_metadata(chest: np.ndarray, save: Any) -> None:
     path = save((chest + 8192).astype(np.int16), "train/a.nii.gz", affine=np.eye(4))
     row = {"RescaleSlope": "1", "RescaleIntercept": "-8192", "XYSpacing": "[4.0, 4.0]", "ZSpacing": "5.0"}
     found = load_on_grid(path, SPACING, metadata=row)
-    assert np.abs(found.array - reference(path, SPACING, metadata=row)).max() <= 0.51
+    assert np.abs(found.array - reference(path, SPACING, metadata=row)).max() <= 0.57
     assert found.provenance == load_volume(path, metadata=row).provenance
 
 
