@@ -198,3 +198,18 @@ def test_patches_stay_inside(centre: tuple[int, int, int]) -> None:
     patch = cut_patch(array, centre, (3, 3, 3), 0)
     assert (patch > 0).all()
     assert array[centre] in patch
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4", "uncompressed"])
+def test_patches_from_the_cache_are_those_of_the_volume(root: Path, tmp_path: Path, codec: str) -> None:
+    preset = CTPreset("large", size=(30, 40, 50))  # large enough to compress
+    options = {"preset": preset, "patch_size": (7, 50, 9), "samples_per_volume": 3, "foreground_fraction": 0.5}
+    plain = SegmentationDataset(root, **options)
+    cached = SegmentationDataset(root, **options, cache_dir=tmp_path / "cache", cache_codec=codec)
+    for _ in range(2):  # made, then read
+        for index in range(len(plain)):
+            for epoch in range(2):
+                have, want = (items[EpochIndex(index, epoch)] for items in (cached, plain))
+                assert have["image"].equal(want["image"])
+                assert have["segmentation"].equal(want["segmentation"])
+                assert have["image"].is_contiguous()

@@ -7,9 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+from ct_vlm.cache import ArrayCache
 from ct_vlm.datasets import CTRateDataset
 from ct_vlm.datasets import volumes as volumes_module
 from ct_vlm.transforms import CTPreset
@@ -115,3 +118,36 @@ def test_entries_stay_inside_the_folder(tree: Any, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     data(tree, cache, preset=CTPreset("../../escape", size=(4, 5, 6)))[0]
     assert len(entries(cache)) == 1
+
+
+@pytest.mark.parametrize("codec", ["zstd", "uncompressed"])
+def test_parts_of_a_volume_are_read_alone(tree: Any, tmp_path: Path, codec: str) -> None:
+    items = data(tree, tmp_path / "cache", cache_codec=codec)
+    whole = items[0]["image"][0].numpy()
+    sample = items.sample(0)
+    for region in np.s_[1:3, 2:4, :5], 2, np.s_[..., 1:2]:
+        part = volumes_module.preprocessed(sample, items.preset, items.hu_source, items.cache, region)["image"]
+        np.testing.assert_array_equal(part, whole[region])
+        assert part.flags.owndata
+        assert part.flags.writeable
+    off = volumes_module.preprocessed(sample, items.preset, items.hu_source, ArrayCache(None), np.s_[1:3])["image"]
+    np.testing.assert_array_equal(off, whole[1:3])
+    assert off.flags.owndata
+
+
+def test_records_need_no_file(tree: Any, tmp_path: Path) -> None:
+    item = data(tree, tmp_path / "cache")[0]
+    for file in tree.root.rglob("*.nii.gz"):
+        file.unlink()
+    record = data(tree, tmp_path / "cache", check_files=False).record(0)
+    assert set(item) - set(record) == {"image", "spacing"}
+    assert all(
+        torch.equal(item[key], value) if key == "labels" else item[key] == value for key, value in record.items()
+    )
+
+
+def test_forked_readers_share_a_cache(tree: Any, tmp_path: Path) -> None:
+    items = data(tree, tmp_path / "cache", preset=CTPreset("large", size=(16, 32, 40)))  # large enough to compress
+    want = [items[index]["image"] for index in range(len(items))]
+    loader = DataLoader(items, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert all(torch.equal(item["image"], image) for item, image in zip(loader, want, strict=True))
