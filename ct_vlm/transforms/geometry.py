@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_vlm.errors import VolumeGeometryError
 from ct_vlm.transforms.label_vote import resample_majority
+from ct_vlm.transforms.nifti_header import MAX_VOXELS
 from ct_vlm.transforms.resample import crop_or_pad, crop_window, fill_from_slices, framed, resample_nearest
 from ct_vlm.transforms.slabs import AxisWindow
 
@@ -119,6 +122,9 @@ def plan_geometry(
         target_spacing: Wanted voxel size; ``None`` entries keep the volume's.
         target_size: Wanted size; ``None`` entries keep the length.
 
+    Raises:
+        VolumeGeometryError: If the result would be larger than any CT.
+
     Example:
         >>> from ct_vlm.transforms.geometry import plan_geometry
         >>> plan = plan_geometry((100, 512, 512), (3.0, 0.75, 0.75), None, (1.5, 0.75, 0.75), (240, 480, 480))
@@ -139,6 +145,9 @@ def plan_geometry(
         resized.append(length)
         size.append(length if wanted is None else wanted)
         result.append(spacing[axis] * lengths[axis] / length)
+    if math.prod(size) > MAX_VOXELS:
+        cause = f"A volume {shape} of {spacing} mm voxels would become {tuple(size)} voxels."
+        raise VolumeGeometryError(cause, "Check its spacing, or give the preset a `size`.")
     return GeometryPlan(box, _triple(resized), _triple(size), _triple(result))
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _FRACTION = np.int16(8)  # three binary digits behind the point
 _FIXED_RANGE = (-4096, 4095)  # what int16 holds beside them: any HU but metal's
+_MIN_KEPT = 0.25  # of a resized slice; below it, computing what is kept alone is faster, and bounds memory
 
 
 class Plane:
@@ -99,7 +100,7 @@ class FilteredPlane(Plane):
     Args:
         rows: What happens to the rows.
         columns: What happens to the columns.
-        interpolation: ``area`` or ``antialias``.
+        interpolation: ``linear``, ``area`` or ``antialias``.
     """
 
     def __init__(self, rows: AxisWindow, columns: AxisWindow, interpolation: str) -> None:
@@ -130,6 +131,7 @@ def plane_for(rows: AxisWindow, columns: AxisWindow, interpolation: str, *, mixe
     """
     if (rows.source, columns.source) == (rows.resized, columns.resized):
         return Plane(rows, columns, (rows.length, columns.length), np.int16)
-    if interpolation == "linear":
+    is_mostly_cut = rows.length * columns.length < _MIN_KEPT * rows.resized * columns.resized
+    if interpolation == "linear" and not is_mostly_cut:
         return LinearPlane(rows, columns, mixes=mixes)
     return FilteredPlane(rows, columns, interpolation)

@@ -7,6 +7,7 @@ import itertools
 import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ct_vlm.errors import HUError, ShapeError, VolumeReadError
+from ct_vlm.errors import HUError, ShapeError, VolumeGeometryError, VolumeReadError
 from ct_vlm.transforms import CTPreset, get_preset, load_on_grid, load_volume
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -163,6 +164,31 @@ def test_single_slices_rows_and_columns(save: Any, shape: tuple[int, int, int]) 
     for preset in (CTPreset("x", size=(3, 4, 5)), CTPreset("y", size=(1, 30, 2))):
         found = load_on_grid(path, preset, check=False)
         assert np.abs(found.array - reference(path, preset, check=False)).max() <= 0.57
+
+
+@pytest.mark.parametrize("order", ["LPS", "SRA"])
+def test_crop_of_a_much_finer_grid(chest: np.ndarray, save: Any, order: str) -> None:
+    image = stored_as(chest[:8, :9, :10], tuple(order))
+    path = save(np.asarray(image.dataobj), affine=image.affine)
+    for preset in (
+        CTPreset("fine", spacing=(0.5, 0.25, 0.25), size=(20, 30, 21)),
+        CTPreset("fine in one axis", spacing=(5.0, 0.2, 4.0), size=(9, 15, 8), crop_pad="end"),
+    ):
+        found = load_on_grid(path, preset, check=False)
+        assert np.abs(found.array - reference(path, preset, check=False)).max() <= 0.57
+
+
+def test_absurd_spacing_takes_no_absurd_memory(chest: np.ndarray, save: Any) -> None:
+    path = save(chest, affine=np.diag([-99.0, -99.0, 99.0, 1.0]))
+    tracemalloc.start()
+    found = load_on_grid(path, CTPreset("x", spacing=(0.01, 0.01, 0.01), size=(16, 64, 64)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    middle = load_volume(path).array[7:9, 9:11, 11:13].mean()  # a millimetre around the corner of eight voxels
+    np.testing.assert_allclose(found.array, middle, atol=1)
+    assert peak < 2**24
+    with pytest.raises(VolumeGeometryError, match="Check its spacing"):
+        load_on_grid(path, CTPreset("x", spacing=(0.01, 0.01, 0.01)))
 
 
 def test_v1_scale_from_the_metadata(chest: np.ndarray, save: Any) -> None:
