@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ct_vlm.cache.arrays import BasicIndex
+    from ct_vlm.cache.regions import BasicIndex
     from ct_vlm.datasets.sample import Sample
     from ct_vlm.transforms import CTPreset
 

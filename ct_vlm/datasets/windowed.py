@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ct_vlm.cache.arrays import StoredArray, bounds_of
+from ct_vlm.cache.arrays import StoredArray
+from ct_vlm.cache.regions import bounds_of
 from ct_vlm.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ct_vlm.cache.arrays import BasicIndex
+    from ct_vlm.cache.regions import BasicIndex
     from ct_vlm.transforms import CTPreset
 
 _SLAB_VOXELS = 2**19  # integers and floats of a slab stay in the processor's cache

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ct_vlm.cache import DamagedEntryError, read_entry
-from ct_vlm.cache.arrays import touched_chunks, touched_granules
 from ct_vlm.cache.codecs import CODECS, GRANULE, chunk_shape
+from ct_vlm.cache.regions import touched_chunks, touched_granules
 from ct_vlm.cache.writing import write_entry
 from ct_vlm.errors import ConfigError, ShapeError
 
