@@ -5,8 +5,9 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
-from ct_vlm.errors import ConfigError, DatasetError, ShapeError
+from ct_vlm.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError, ShapeError
 from ct_vlm.metrics import ReportBLEU, ReportNLG
 from ct_vlm.metrics.functional import clinical_scores, nlg_scores, nlg_statistics
 from ct_vlm.metrics.functional.protocols import METRICS, PROTOCOLS
@@ -52,7 +53,9 @@ def test_identical_reports_score_one_and_ten(golden_nlg, protocol):
 
 
 def test_cider_of_equal_references_is_zero():
-    assert nlg_scores(["No nodule is seen."] * 3, ["No nodule is seen."] * 3)["cider"] == 0  # no word is rare
+    assert (
+        nlg_scores(["No nodule is seen."] * 3, ["No nodule is seen."] * 3, metrics="cider")["cider"] == 0
+    )  # no word is rare
 
 
 @pytest.mark.parametrize("protocol", WITHOUT_JAVA)
@@ -174,3 +177,39 @@ def test_reports_that_are_counted_already_are_not_counted_again(golden_nlg, monk
     for wrong in ((*pairs, "vlm3d"), (pairs[0][:2], pairs[1][:2], "ct2rep")):
         with pytest.raises(ConfigError, match="6 reports under 'ct2rep'"):
             nlg_scores(*wrong, metrics=["bleu"], statistics=statistics)
+
+
+def test_what_lacks_a_resource_is_skipped_with_the_reason_or_raises_if_asked_for(monkeypatch):
+    def fail(*_):
+        raise MissingDependencyError("METEOR needs Java.", "Install it.")
+
+    monkeypatch.setattr("ct_vlm.metrics.functional.meteor.meteor_scores", fail)
+    scores = nlg_scores(["a"], ["a"])
+    assert "meteor" not in scores
+    assert scores["skipped"] == {"meteor": "METEOR needs Java. Install it."}
+    with pytest.raises(MissingDependencyError, match="Java"):
+        nlg_scores(["a"], ["a"], metrics=["meteor"])
+
+
+@pytest.fixture
+def tiny_encoder(tmp_path):
+    """Folder of a small random BERT."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "heart", "nodule", "is", "seen", "normal", "."]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **sizes)).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_bertscore_needs_and_names_its_model(tiny_encoder):
+    pairs = ["No nodule is seen.", None], ["No nodule is seen.", "Heart is normal."]
+    scores = nlg_scores(*pairs, metrics=["rouge", "bertscore"], bertscore_model=tiny_encoder)
+    assert scores["bertscore_f1"] == pytest.approx(0.5, abs=1e-5)  # one equal, one missing
+    assert scores["bertscore_settings"]["model"] == tiny_encoder.name
+    assert "bertscore_f1" in scores["not_in_source"]
+    assert {"torch", "transformers"} <= set(scores["versions"])
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        nlg_scores(*pairs, metrics=["bertscore_f1"], bertscore_model=tiny_encoder / "none")

@@ -145,3 +145,20 @@ def test_torchmetrics(golden_nlg):
     scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], "hf_evaluate", ["rouge"])
     for name in ("rouge1", "rouge2", "rougel"):
         assert scores[f"rouge_{name[-1]}"] == pytest.approx(expected[f"{name}_fmeasure"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_meteor(golden_nlg, protocol, needs_java):
+    expected = golden_nlg["pycocoevalcap"][protocol]["meteor"]
+    scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], protocol, ["meteor"])
+    assert scores["meteor"] == pytest.approx(expected["corpus"], abs=1e-6)
+    assert scores["meteor_settings"]["variant"] == "1.5"
+    assert scores["not_in_source"] == (["meteor"] if protocol in ("uvlm", "ct2rep") else [])
+
+
+def test_meteor_of_nltk(golden_nlg):
+    pytest.importorskip("nltk")
+    expected = golden_nlg["nltk_meteor"]["no_synonyms/nltk_treebank_nosent/alpha0.9_beta3_gamma0.5"]
+    scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], "hf_evaluate", ["meteor"])
+    assert scores["meteor"] == pytest.approx(expected["mean"], abs=1e-6)  # synonyms change nothing in these pairs
+    assert scores["meteor_settings"]["variant"] == "nltk"

@@ -6,7 +6,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm import __version__
-from ct_vlm.errors import ConfigError
+from ct_vlm.errors import ConfigError, CTVLMError
 from ct_vlm.metrics.functional.inputs import as_predicted_texts
 from ct_vlm.metrics.functional.overlap import RESAMPLED, nlg_statistics
 from ct_vlm.metrics.functional.protocols import METRICS, Protocol, get_protocol
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
     from ct_vlm.metrics.functional.overlap import NlgStatistics
 
-_PACKAGES = {
-    "cider": ("scipy",),
-    "meteor": ("nltk", "pycocoevalcap"),
-    "bertscore": ("bert-score", "transformers", "torch"),
-}
+_PACKAGES = {"cider": ("scipy",), "bertscore": ("torch", "transformers")}
 
 
 def nlg_scores(
@@ -64,7 +60,8 @@ def nlg_scores(
         protocol: A name of the table.
         metrics: Families (``"bleu"``, ``"rouge"``, ``"cider"``, ``"meteor"``, ``"bertscore"``) or
             single results (``"bleu_4"``, ``"rouge_l"``); by default all that can be computed here,
-            and ``skipped`` says why the others are not.
+            and ``skipped`` says why the others are not. METEOR 1.5 takes minutes for thousands of
+            reports, the others seconds.
         bertscore_model: Folder of a model for BERTScore; without it there is none.
         statistics: Output of :func:`~ct_vlm.metrics.functional.nlg_statistics` for the same reports
             and protocol, where they are counted already.
@@ -72,13 +69,14 @@ def nlg_scores(
     Returns:
         ``bleu_1`` to ``bleu_4``, ``bleu_mean``, ``rouge_l``, ``cider``, ``meteor``, ...;
         ``protocol``, ``not_in_source``, ``skipped`` (family to reason), ``num_samples``,
-        ``coverage`` (share of reports with a prediction), ``missing_predictions``, ``versions``.
+        ``coverage`` (share of reports with a prediction), ``missing_predictions``, ``versions``, and
+        ``meteor_settings`` (family, synonyms, tokenizer) and ``bertscore_settings`` (model, layer).
 
     Raises:
         ShapeError: If there are not as many predictions as references.
         DatasetError: If a text is no text.
         ConfigError: If the protocol or a metric is unknown.
-        CTVLMError: If a metric that was asked for lacks a resource.
+        CTVLMError: If a metric that was asked for lacks a resource, or the model cannot be loaded.
 
     Example:
         >>> from ct_vlm.metrics.functional import nlg_scores
@@ -111,11 +109,15 @@ def nlg_scores(
         cause = f"`statistics` are of {len(statistics)} reports under {statistics.protocol!r}."
         raise ConfigError(cause, f"Pass those of these {len(references)} reports under {protocol!r}.")
     scores: dict[str, Any] = {k: value for k, value in statistics.scores().items() if k.split("_")[0] in families}
-    others, skipped = _text_scores(predictions, references, rules, families, metrics is None, bertscore_model)
-    scores |= others
+    found, notes, skipped = _with_resources(
+        predictions, references, rules, families, bertscore_model, may_skip=metrics is None
+    )
+    scores |= found
     if metrics is not None:
         scores = _keep(scores, metrics)
-    return summarise(scores, protocol, statistics.num_samples, statistics.missing_predictions, families, skipped)
+    result = summarise(scores, protocol, len(statistics), statistics.missing_predictions, families, skipped)
+    versions = result["versions"] | notes.pop("versions", {})
+    return {**result, **notes, "versions": versions}
 
 
 def summarise(
@@ -173,39 +175,47 @@ def choose_families(metrics: Collection[str] | None, bertscore_model: str | Path
     return [name for name in METRICS if name in names.values()]
 
 
-def _text_scores(
+def _with_resources(
     predictions: Sequence[str | None],
     references: Sequence[str],
     rules: Protocol,
     families: Sequence[str],
-    may_skip: bool,
     bertscore_model: str | Path | None,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Compute the scores that need more than counts; return them and why others are skipped."""
-    scores: dict[str, Any] = {}
+    *,
+    may_skip: bool,
+) -> tuple[dict[str, float], dict[str, Any], dict[str, str]]:
+    """Compute what needs a program or a model; return scores, what they depend on, and what is skipped and why."""
+    scores: dict[str, float] = {}
+    notes: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     if not {"meteor", "bertscore"} & set(families):
-        return scores, skipped
-    found, expected = rules.clean(as_predicted_texts(predictions)[0], references)
+        return scores, notes, skipped
+    texts = rules.clean(as_predicted_texts(predictions)[0], references)
     if "meteor" in families:
         try:
-            scores["meteor"] = _meteor(found, expected, rules.meteor)
-        except ImportError as error:
+            scores, notes = _meteor(*texts, rules.meteor)
+        except CTVLMError as error:
             if not may_skip:
                 raise
             skipped["meteor"] = str(error)
-    if "bertscore" in families:
+    if bertscore_model is not None and "bertscore" in families:
         from ct_vlm.metrics.functional.bertscore import bert_scores
 
-        scores |= bert_scores(found, expected, bertscore_model)
-    return scores, skipped
+        found = bert_scores(*texts, bertscore_model)
+        scores |= {f"bertscore_{name}": getattr(found, name) for name in ("precision", "recall", "f1")}
+        notes["bertscore_settings"] = found.settings
+    return scores, notes, skipped
 
 
-def _meteor(predictions: Sequence[str], references: Sequence[str], variant: str) -> float:
-    """Return METEOR of cleaned texts."""
+def _meteor(
+    predictions: Sequence[str], references: Sequence[str], variant: str
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return METEOR of cleaned texts, and what its value depends on besides them."""
     from ct_vlm.metrics.functional.meteor import meteor_scores
 
-    return meteor_scores(predictions, references, variant).score
+    found = meteor_scores(predictions, references, variant)
+    settings = {"variant": found.variant, "synonyms": found.synonyms, "tokenizer": found.tokenizer}
+    return {"meteor": found.score}, {"meteor_settings": settings, "versions": found.versions}
 
 
 def _keep(scores: dict[str, Any], metrics: Collection[str]) -> dict[str, Any]:
@@ -220,10 +230,5 @@ def _keep(scores: dict[str, Any], metrics: Collection[str]) -> dict[str, Any]:
 
 def _versions(families: Sequence[str]) -> dict[str, str]:
     """Return the versions of this library and of the packages that took part."""
-    versions = {"ct_vlm": __version__, "numpy": importlib.metadata.version("numpy")}
-    for package in (package for family in families for package in _PACKAGES.get(family, ())):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    packages = ["numpy", *(package for family in families for package in _PACKAGES.get(family, ()))]
+    return {"ct_vlm": __version__} | {package: importlib.metadata.version(package) for package in packages}
