@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -148,15 +149,32 @@ class SlabResampler:
             np.copyto(place, self._rounded)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep OpenCV from waking threads for slices of a quarter of a megabyte."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
+class _OneThread:
+    """Counts who needs OpenCV on one thread, so that the last one restores what was set before."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users = self._before = 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Keep OpenCV from waking threads for slices of a quarter of a megabyte."""
+        with self._lock:
+            if not self._users:
+                self._before = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    cv2.setNumThreads(self._before)
+
+
+one_thread = _OneThread()
+"""Context in which OpenCV uses one thread, in any number of threads at a time."""
 
 
 def _jobs(slow: AxisFilter) -> list[list[tuple[int, float, bool]]]:

@@ -153,10 +153,17 @@ def test_geometry_hash_ignores_windows_and_nothing_else() -> None:
         CTPreset("a", size=(8, 8, 8), spacing=1.0),
         CTPreset("a", size=(8, 8, 8), axcodes=("S", "L", "P")),
         CTPreset("a", size=(8, 8, 8), interpolation="area"),
+        CTPreset("a", size=(8, 8, 8), interpolation="antialias"),
         CTPreset("a", size=(8, 8, 8), crop_pad="end"),
         CTPreset("a", size=(8, 8, 8), foreground_hu=0),
     ]
     assert len({base.geometry_hash(), *(other.geometry_hash() for other in others)}) == len(others) + 1
+
+
+def test_geometry_hash_changes_with_the_resampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = CTPreset("a").geometry_hash()
+    monkeypatch.setattr("ct_vlm.transforms.presets.RESAMPLER_VERSION", 10**6)
+    assert CTPreset("a").geometry_hash() != before
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.float32, torch.float64])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -88,3 +91,17 @@ def test_values_beyond_fixed_point_are_as_exact(chest: np.ndarray, size: tuple[i
     array = np.ascontiguousarray(chest.transpose(2, 1, 0))
     array[5, 8:12, 8:12] = peak  # one slice of metal between others
     assert np.abs(resample_linear(array, size) - reference(array, size, 1)).max() <= 0.57
+
+
+def test_threads_of_opencv_are_as_before(chest: np.ndarray) -> None:
+    array = np.ascontiguousarray(chest.transpose(2, 1, 0))
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda size: resample_linear(array, size), [(20, 30, 31)] * 8))
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
