@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ct_vlm.errors import DatasetError
 from ct_vlm.evaluation.values import json_values
 from ct_vlm.metrics.functional import nlg_statistics, paired_difference, permutation_test
+from ct_vlm.metrics.functional.nlg import choose_families
+from ct_vlm.metrics.functional.overlap import RESAMPLED
 
 if TYPE_CHECKING:
     from ct_vlm.evaluation.pairing import Pairs
@@ -41,6 +43,9 @@ def compare(
     if pairs.ids != others.ids:
         cause = f"The systems were scored on {len(pairs.ids)} and {len(others.ids)} reports, which differ."
         raise DatasetError(cause, "Score both against the same references.")
+    if len(set(pairs.patients)) < 2:
+        cause = f"{len(pairs.ids)} report(s) of one patient cannot be compared: differences are drawn over patients."
+        raise DatasetError(cause, "Score reports of two or more patients.")
     differences: dict[str, Any] = {}
     p_values: dict[str, float | None] = {}
     for a, b, rows, pooled in _kinds(pairs, others, one, two, settings):
@@ -76,7 +81,8 @@ def _kinds(pairs: Pairs, others: Pairs, one: Evaluation, two: Evaluation, settin
         # rarities of CIDEr and counts of n-grams are numbered over both systems' texts
         texts = [*(pairs.predictions or ()), *(others.predictions or ())]
         truths = list(pairs.references or ()) * 2
-        pooled = nlg_statistics(texts, truths, settings.protocol)
+        families = choose_families(settings.metrics, settings.bertscore_model)
+        pooled = nlg_statistics(texts, truths, settings.protocol, [name for name in families if name in RESAMPLED])
         kinds.append((one.text_statistics, two.text_statistics, range(len(pairs.ids)), pooled))
     if one.label_statistics is not None and two.label_statistics is not None:
         kinds.append((one.label_statistics, two.label_statistics, one.label_statistics.rows, None))

@@ -6,13 +6,24 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from ct_vlm.errors import ConfigError
+from ct_vlm.metrics import RuleLabeler
+from ct_vlm.metrics.progress import track
+from ct_vlm.text.labels import CT_RATE_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from ct_vlm.metrics.clinical import Labeler
 
+GIVEN = "given"
+"""Name of labels that came with the files."""
+
+_BLOCK = 64
 _KINDS = "rules, radbert:PATH, module:function or given"
 
 
@@ -60,11 +71,9 @@ def get_labeler(spec: str | Labeler | Callable[[Sequence[str]], Any]) -> Labeler
         if hasattr(spec, "name"):
             return cast("Labeler", spec)
         return CallableLabeler(getattr(spec, "__name__", "callable"), spec)
-    if spec == "given":
+    if spec == GIVEN:
         return None
     if spec == "rules":
-        from ct_vlm.metrics import RuleLabeler
-
         return RuleLabeler()
     kind, separator, value = spec.partition(":")
     if not separator or not value:
@@ -80,3 +89,33 @@ def get_labeler(spec: str | Labeler | Callable[[Sequence[str]], Any]) -> Labeler
         cause = f"The labeler {spec!r} cannot be imported: {error}."
         raise ConfigError(cause, f"Use {_KINDS}; a module of your own must be on the Python path.") from error
     return CallableLabeler(spec, function)
+
+
+def label_texts(
+    texts: Sequence[str | None], labeler: Labeler, what: str = "reports", *, progress: bool = False
+) -> NDArray[np.float64]:
+    """Label reports, with progress where the labeler reads one by one.
+
+    Args:
+        texts: Reports.
+        labeler: Labels them; what is missing is passed on as "".
+        what: What is labelled, for the progress bar.
+        progress: Show progress on a terminal.
+
+    Returns:
+        Labels; NaN for a missing report.
+
+    Shape:
+        - Output: ``(N, 18)``.
+    """
+    written = [text or "" for text in texts]
+    # other labelers may need all reports at once, and show their own progress
+    size = _BLOCK if isinstance(labeler, RuleLabeler) else max(1, len(written))
+    starts = range(0, len(written), size)
+    blocks = [
+        np.asarray(labeler(written[start : start + size]), dtype=np.float64)
+        for start in track(starts, f"Labelling {what}", show=progress)
+    ]
+    labels = np.concatenate(blocks) if blocks else np.empty((0, len(CT_RATE_LABELS)))
+    labels[[text is None for text in texts]] = np.nan
+    return labels

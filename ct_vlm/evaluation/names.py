@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 
 ID_NAMES = (
     "VolumeName",
-    "Volumename",
     "volume_id",
     "AccessionNo",
     "input_image_name",
+    "id",
+    "name",
     "series_id",
     "study_id",
-    "id",
-    "ID",
-    "name",
 )
 """Who a report belongs to: CT-RATE, RadGenome-ChestCT, ours, VLM3D (table and challenge file), U-VLM, others."""
 
-PREDICTION_NAMES = ("prediction", "generated_report", "generated", "hypothesis", "report", "text", "Report")
-REFERENCE_NAMES = ("reference", "ground_truth", "report", "report_text", "text", "Report", "Text")
+PREDICTION_NAMES = ("prediction", "generated_report", "generated", "hypothesis", "report", "text")
+REFERENCE_NAMES = ("reference", "ground_truth", "report", "report_text", "text")
 FINDINGS_NAMES = ("Findings_EN", "findings")
 IMPRESSIONS_NAMES = ("Impressions_EN", "impressions")
 PATIENT_NAMES = ("patient_id", "PatientID", "patient")
 SCAN_NAMES = ("study_id", "scan_id", "scan")
+LABELS_NAME = "labels"
+"""Key of the 18 labels as a list, as `ct-vlm predict` writes them."""
+
+_DECIMAL = re.compile(r"\d+\.0")
 _SUFFIXES = (".gz", ".nii", ".mha", ".nrrd", ".dcm")
 
 
 def normalise_id(value: str) -> str:
     """Return an id without folder and file suffix, so that all tools' names of a volume agree.
+
+    Numbers that a table turned into decimals ("12.0") are whole again.
 
     Args:
         value: An id or a file name.
@@ -41,4 +46,4 @@ def normalise_id(value: str) -> str:
     name = PurePosixPath(value.strip().replace("\\", "/")).name
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
-    return name
+    return name.removesuffix(".0") if _DECIMAL.fullmatch(name) else name

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ct_vlm.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl")
 _CHALLENGE_KEY = "generated_reports"
@@ -26,6 +29,25 @@ class Rows(NamedTuple):
     records: list[dict[str, Any]]
     lines: list[int]
     unit: str
+
+    def find(self, names: Sequence[str]) -> str | None:
+        """Return the first column of some names that the file has, or None.
+
+        Names as they are go first, then those that differ in case or in blanks around them.
+
+        Args:
+            names: Names to look for, best first.
+
+        Example:
+            >>> from ct_vlm.evaluation.reading import Rows
+            >>> Rows(["VOLUMENAME ", "text"], [], [], "line").find(["id", "VolumeName"])
+            'VOLUMENAME '
+        """
+        exact = next((name for name in names if name in self.columns), None)
+        if exact is not None:
+            return exact
+        plain = {column.strip().casefold(): column for column in reversed(self.columns)}
+        return next((plain[key] for name in names if (key := name.casefold()) in plain), None)
 
 
 def read_rows(path: str | Path) -> Rows:
@@ -78,6 +100,7 @@ def _read_table(file: Path, separator: str) -> Rows:
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, delimiter=separator, strict=True)
         try:
+            _check_separator(list(reader.fieldnames or ()), separator, file)
             for row in reader:
                 if None in row or any(value is None for value in row.values()):
                     cause = f"Line {reader.line_num} of `{file}` has not as many cells as the header."
@@ -89,6 +112,15 @@ def _read_table(file: Path, separator: str) -> Rows:
             raise DatasetError(cause, "Write the file with a CSV library, so that quotes are closed.") from error
         columns = list(reader.fieldnames or ())
     return Rows(columns, records, lines, "line")
+
+
+def _check_separator(columns: list[str], separator: str, file: Path) -> None:
+    """Raise if the header looks as if cells were separated by something else."""
+    others = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
+    found = [name for sign, name in others.items() if sign != separator and len(columns) == 1 and sign in columns[0]]
+    if found:
+        cause = f"The cells of `{file}` are separated by {found[0]}, not by {others[separator]}."
+        raise DatasetError(cause, "Save it with commas, or with tabs as .tsv (spreadsheets ask when exporting).")
 
 
 def _read_json(file: Path) -> Rows:

@@ -6,12 +6,11 @@ import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ct_vlm import __version__
 from ct_vlm.errors import ConfigError, DatasetError
 from ct_vlm.evaluation.cases import Case, make_cases
-from ct_vlm.evaluation.labelers import get_labeler
+from ct_vlm.evaluation.labelers import GIVEN, get_labeler, label_texts
+from ct_vlm.evaluation.progress import step
 from ct_vlm.evaluation.values import json_values
 from ct_vlm.metrics.functional import (
     bootstrap,
@@ -22,12 +21,15 @@ from ct_vlm.metrics.functional import (
     nlg_scores,
     nlg_statistics,
 )
+from ct_vlm.metrics.functional.nlg import choose_families
+from ct_vlm.metrics.functional.overlap import RESAMPLED
 from ct_vlm.text.labels import CT_RATE_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from ct_vlm.evaluation.pairing import Pairs
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.functional.statistics import ClinicalStatistics
 
 FORMAT = 1
-_GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Evaluation:
             reports.
         label_statistics: The same of the clinical scores; None without labels.
         patients: Patient of each report.
+        predicted_labels: Labels of the predictions, NaN for a missing one; None without labels.
+        target_labels: True labels; None without labels.
+
+    Shape:
+        - predicted_labels, target_labels: ``(N, 18)``.
     """
 
     scores: dict[str, Any]
@@ -87,6 +93,8 @@ class Evaluation:
     text_statistics: NlgStatistics | None
     label_statistics: ClinicalStatistics | None
     patients: tuple[str, ...]
+    predicted_labels: NDArray[np.float64] | None = None
+    target_labels: NDArray[np.float64] | None = None
 
 
 def evaluate(pairs: Pairs, settings: Settings | None = None) -> Evaluation:
@@ -127,10 +135,13 @@ def evaluate(pairs: Pairs, settings: Settings | None = None) -> Evaluation:
         "nlg": text_scores,
         "clinical": None if labels is None else labels.clinical,
         "crg": None if labels is None else labels.crg,
-        "collapse": None if pairs.predictions is None else collapse_scores(pairs.predictions),
+        "collapse": _collapse(pairs, labels),
         "intervals": {},
+        "notes": [],
     }
-    if chosen.n_resamples:
+    if chosen.n_resamples and scores["num_patients"] < 2:
+        scores["notes"].append("no intervals: they are drawn over patients, and there is only one")
+    elif chosen.n_resamples:
         scores["intervals"] = _intervals(pairs, text_statistics, statistics, chosen)
         scores["resamples"] = {
             "method": "percentile bootstrap over patients",
@@ -139,7 +150,8 @@ def evaluate(pairs: Pairs, settings: Settings | None = None) -> Evaluation:
             "seed": chosen.seed,
         }
     cases = make_cases(pairs, text_statistics, None if labels is None else (labels.predicted, labels.target))
-    return Evaluation(json_values(scores), cases, text_statistics, statistics, pairs.patients)
+    predicted, target = (None, None) if labels is None else (labels.predicted, labels.target)
+    return Evaluation(json_values(scores), cases, text_statistics, statistics, pairs.patients, predicted, target)
 
 
 @dataclass(frozen=True)
@@ -157,17 +169,20 @@ def _score_texts(pairs: Pairs, settings: Settings) -> tuple[dict[str, Any] | Non
     """Return word-overlap scores and their statistics."""
     if pairs.predictions is None or pairs.references is None:
         return None, None
-    scores = nlg_scores(
-        pairs.predictions, pairs.references, settings.protocol, settings.metrics, settings.bertscore_model
-    )
-    return scores, nlg_statistics(pairs.predictions, pairs.references, settings.protocol)
+    texts = (pairs.predictions, pairs.references, settings.protocol)
+    with step("Counting words", show=settings.progress):
+        families = choose_families(settings.metrics, settings.bertscore_model)
+        statistics = nlg_statistics(*texts, [name for name in families if name in RESAMPLED])
+        scores = nlg_scores(*texts, settings.metrics, settings.bertscore_model, statistics)
+    return scores, statistics
 
 
 def _score_labels(pairs: Pairs, settings: Settings) -> _Labels | None:
     """Return clinical scores; None if a side has neither labels nor reports to label."""
     labeler = get_labeler(settings.labeler)
-    target, target_source = _labels_of(pairs.target_labels, pairs.references, labeler)
-    predicted, source = _labels_of(pairs.predicted_labels, pairs.predictions, labeler)
+    show = settings.progress
+    target, target_source = _labels_of(pairs.target_labels, pairs.references, labeler, "references", progress=show)
+    predicted, source = _labels_of(pairs.predicted_labels, pairs.predictions, labeler, "predictions", progress=show)
     if target is None or predicted is None:
         if labeler is None:
             side = "references" if target is None else "predictions"
@@ -186,17 +201,28 @@ def _score_labels(pairs: Pairs, settings: Settings) -> _Labels | None:
     return _Labels(predicted, target, clinical, crg_score(predicted, target), statistics)
 
 
+def _collapse(pairs: Pairs, labels: _Labels | None) -> dict[str, Any] | None:
+    """Return how far the reports differ from each other, in words and labels."""
+    if pairs.predictions is None:
+        return None
+    sets = () if labels is None else (labels.predicted, labels.target)
+    return collapse_scores(pairs.predictions, *sets)
+
+
 def _labels_of(
-    given: NDArray[np.float64] | None, texts: Sequence[str | None] | None, labeler: Labeler | None
+    given: NDArray[np.float64] | None,
+    texts: Sequence[str | None] | None,
+    labeler: Labeler | None,
+    what: str,
+    *,
+    progress: bool,
 ) -> tuple[NDArray[np.float64] | None, str]:
     """Return the labels of one side (NaN for a missing report) and where they are from."""
     if given is not None:
-        return given, _GIVEN
+        return given, GIVEN
     if texts is None or labeler is None:
         return None, ""
-    labels = np.asarray(labeler([text or "" for text in texts]), dtype=np.float64)
-    labels[[text is None for text in texts]] = np.nan
-    return labels, labeler.name
+    return label_texts(texts, labeler, what, progress=progress), labeler.name
 
 
 def _intervals(

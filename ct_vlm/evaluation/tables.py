@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from ct_vlm.datasets.layout import parse_volume_name
 from ct_vlm.errors import DatasetError
 from ct_vlm.evaluation import names
+from ct_vlm.evaluation.label_columns import SHOWN, is_blank, read_labels, read_probabilities, where
 from ct_vlm.evaluation.reading import Rows, read_rows
-from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.text.sections import clean_missing, join_sections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
 Role = Literal["predictions", "references"]
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,10 @@ def read_reports(
     r"""Read a file of reports or labels.
 
     Ids lose folder and suffix. Text is taken from the first column of the usual names, or from
-    CT-RATE's ``Findings_EN`` and ``Impressions_EN``; labels from the 18 columns of CT-RATE. Where a
-    row has no patient or scan, CT-RATE's volume names give both.
+    CT-RATE's ``Findings_EN`` and ``Impressions_EN``; labels from the 18 columns of CT-RATE, or from a
+    list under ``labels``. In a file that holds both texts, labels are the true ones. Case of the
+    columns' names does not matter. Where a row has no patient or scan, CT-RATE's volume names give
+    both.
 
     Args:
         path: CSV, TSV, JSON, JSON lines or the VLM3D challenge's JSON.
@@ -86,13 +85,9 @@ def read_reports(
         (('valid_1_a_1',), ('valid_1',))
     """
     rows = read_rows(path)
-    column = _choose(rows, id_column, names.ID_NAMES, path, "id")
-    if column is None:
-        cause = f"`{path}` names no volumes; its columns are {', '.join(rows.columns[:12])}."
-        raise DatasetError(cause, f"Name one of them {names.ID_NAMES[0]} or {names.ID_NAMES[2]}, or pass `id_column`.")
-    ids = _ids(rows, column, path)
+    ids = _ids(rows, _id_column(rows, id_column, path), path)
     reports = _texts(rows, role, text_column, sections, path)
-    labels = _labels(rows, path)
+    labels = None if role == "predictions" and _labels_are_true(rows) else read_labels(rows, path)
     if reports is None and labels is None:
         cause = f"`{path}` holds neither reports nor the 18 labels; its columns are {', '.join(rows.columns[:12])}."
         wanted = names.PREDICTION_NAMES[0] if role == "predictions" else "Findings_EN"
@@ -101,15 +96,41 @@ def read_reports(
     return ReportTable(ids, reports, labels, patients, scans, str(path))
 
 
-def has_text(path: str | Path, role: Role) -> bool:
-    """Tell whether a file holds reports under the names of a role alone (not ``report`` or ``text``).
+def read_scores(path: str | Path, id_column: str | None = None) -> tuple[ReportTable, NDArray[np.float64]]:
+    """Read label probabilities of volumes.
 
     Args:
-        path: The file.
-        role: Role to look for.
+        path: A table or JSON with the 18 labels of CT-RATE as columns.
+        id_column: Name of the id's column.
+
+    Returns:
+        Volumes and patients (no reports), and the probabilities.
+
+    Shape:
+        - Output: ``(N, 18)``.
+
+    Raises:
+        DatasetError: If the file cannot be read, or a value is no number from 0 to 1.
     """
-    first = names.PREDICTION_NAMES[0] if role == "predictions" else names.REFERENCE_NAMES[0]
-    return first in read_rows(path).columns
+    rows = read_rows(path)
+    ids = _ids(rows, _id_column(rows, id_column, path), path)
+    patients, scans = _owners(rows, ids)
+    return ReportTable(ids, patients=patients, scans=scans, source=str(path)), read_probabilities(rows, path)
+
+
+def _labels_are_true(rows: Rows) -> bool:
+    """Tell whether a file of predicted texts holds true labels: as a list, or beside true texts."""
+    has_truth = names.LABELS_NAME in rows.columns or rows.find(names.REFERENCE_NAMES[:2]) is not None
+    return has_truth and rows.find(names.PREDICTION_NAMES) is not None
+
+
+def _id_column(rows: Rows, given: str | None, path: object) -> str:
+    """Return the column of ids."""
+    column = _choose(rows, given, names.ID_NAMES, path, "id")
+    if column is None:
+        cause = f"`{path}` names no volumes; its columns are {', '.join(rows.columns[:12])}."
+        raise DatasetError(cause, f"Name one of them {names.ID_NAMES[0]} or {names.ID_NAMES[1]}, or pass `id_column`.")
+    return column
 
 
 def _choose(rows: Rows, given: str | None, usual: Sequence[str], path: object, what: str) -> str | None:
@@ -117,7 +138,7 @@ def _choose(rows: Rows, given: str | None, usual: Sequence[str], path: object, w
     if given is not None and given not in rows.columns:
         cause = f"`{path}` has no column {given!r}; it has {', '.join(rows.columns[:12])}."
         raise DatasetError(cause, f"Pass the name of the {what}'s column.")
-    return given if given is not None else next((name for name in usual if name in rows.columns), None)
+    return given if given is not None else rows.find(usual)
 
 
 def _ids(rows: Rows, column: str, path: object) -> tuple[str, ...]:
@@ -125,7 +146,7 @@ def _ids(rows: Rows, column: str, path: object) -> tuple[str, ...]:
     values = [row.get(column) for row in rows.records]
     blank = [i for i, value in enumerate(values) if value is None or not names.normalise_id(str(value))]
     if blank:
-        cause = f"`{path}` has no {column!r} in {_where(rows, blank)}."
+        cause = f"`{path}` has no {column!r} in {where(rows, blank)}."
         raise DatasetError(cause, "Give every report its volume, or delete the row.")
     ids = tuple(names.normalise_id(str(value)) for value in values)
     seen: dict[str, list[int]] = {}
@@ -133,7 +154,7 @@ def _ids(rows: Rows, column: str, path: object) -> tuple[str, ...]:
         seen.setdefault(value, []).append(i)
     twice = {value: found for value, found in seen.items() if len(found) > 1}
     if twice:
-        shown = "; ".join(f"{value!r} in {_where(rows, found)}" for value, found in list(twice.items())[:_SHOWN])
+        shown = "; ".join(f"{value!r} in {where(rows, found)}" for value, found in list(twice.items())[:SHOWN])
         cause = f"`{path}` lists {len(twice)} volume(s) more than once: {shown}."
         raise DatasetError(cause, "Keep one row a volume.")
     return ids
@@ -146,17 +167,17 @@ def _texts(rows: Rows, role: Role, given: str | None, sections: str, path: objec
     if column is None:
         return _sections(rows, sections, path)
     values = [row.get(column) for row in rows.records]
-    wrong = [i for i, value in enumerate(values) if not (_is_blank(value) or isinstance(value, str))]
+    wrong = [i for i, value in enumerate(values) if not (is_blank(value) or isinstance(value, str))]
     if wrong:
-        cause = f"`{path}` holds no text under {column!r} in {_where(rows, wrong)}: {values[wrong[0]]!r}."
+        cause = f"`{path}` holds no text under {column!r} in {where(rows, wrong)}: {values[wrong[0]]!r}."
         raise DatasetError(cause, "Write reports as strings, and null where one is missing.")
     return tuple(clean_missing(value) or None for value in values)
 
 
 def _sections(rows: Rows, sections: str, path: object) -> tuple[str | None, ...] | None:
     """Return the text of section columns."""
-    findings = next((name for name in names.FINDINGS_NAMES if name in rows.columns), None)
-    impressions = next((name for name in names.IMPRESSIONS_NAMES if name in rows.columns), None)
+    findings = rows.find(names.FINDINGS_NAMES)
+    impressions = rows.find(names.IMPRESSIONS_NAMES)
     wanted = {"findings": (findings,), "impressions": (impressions,), "both": (findings, impressions)}.get(sections)
     if wanted is None:
         cause = f"Expected `sections` to be findings, impressions or both, but got {sections!r}."
@@ -173,58 +194,13 @@ def _sections(rows: Rows, sections: str, path: object) -> tuple[str | None, ...]
     return tuple(texts)
 
 
-def _labels(rows: Rows, path: object) -> NDArray[np.float64] | None:
-    """Return the 18 labels, or None if the file has not one of their columns."""
-    present = [label for label in CT_RATE_LABELS if label in rows.columns]
-    if not present:
-        return None
-    if len(present) < len(CT_RATE_LABELS):
-        absent = [label for label in CT_RATE_LABELS if label not in present]
-        cause = f"`{path}` lacks the label columns {', '.join(absent[:_SHOWN])}."
-        raise DatasetError(cause, "Add all 18 labels of CT-RATE (blank where unknown), or remove them.")
-    labels = np.full((len(rows.records), len(present)), np.nan)
-    wrong = []
-    for i, row in enumerate(rows.records):
-        for j, label in enumerate(CT_RATE_LABELS):
-            value = _number(row.get(label))
-            if value is not None and value in (0.0, 1.0):
-                labels[i, j] = value
-            elif not _is_blank(row.get(label)):
-                wrong.append((i, label, row[label]))
-    if wrong:
-        shown = "; ".join(f"{value!r} for {label!r} in {_where(rows, [i])}" for i, label, value in wrong[:_SHOWN])
-        cause = f"`{path}` holds {len(wrong)} label(s) that are neither 0 nor 1: {shown}."
-        raise DatasetError(cause, "Labels are 0, 1 or blank (unknown); apply a threshold to probabilities first.")
-    return labels
-
-
 def _owners(rows: Rows, ids: Sequence[str]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     """Return patient and scan of each row: from columns, else from CT-RATE's names, else None."""
     parsed = [parse_volume_name(value) for value in ids]
     found = []
     for usual, part in ((names.PATIENT_NAMES, "patient_id"), (names.SCAN_NAMES, "study_id")):
-        column = next((name for name in usual if name in rows.columns), None)
+        column = rows.find(usual)
         values = [None if column is None else row.get(column) for row in rows.records]
-        owners = [getattr(name, part, None) if _is_blank(v) else str(v) for v, name in zip(values, parsed, strict=True)]
+        owners = [getattr(name, part, None) if is_blank(v) else str(v) for v, name in zip(values, parsed, strict=True)]
         found.append(tuple(map(str, owners)) if all(owner is not None for owner in owners) else None)
     return found[0], found[1]
-
-
-def _number(value: Any) -> float | None:
-    """Return a cell as a number, or None if it is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _is_blank(value: Any) -> bool:
-    """Tell whether a cell is empty or NaN."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
-
-
-def _where(rows: Rows, found: Sequence[int]) -> str:
-    """Say where rows stand."""
-    lines = ", ".join(str(rows.lines[i]) for i in found[:_SHOWN])
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return f"{rows.unit}{'s' if len(found) > 1 else ''} {lines}{more}"
