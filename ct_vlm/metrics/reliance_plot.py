@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.errors import ConfigError
@@ -42,11 +43,12 @@ def plot_reliance(result: RelianceResult, path: str | Path | None = None, score:
         found = values[score]
         axes.barh(row, found.value, color="tab:blue" if arm == "real" else "tab:gray")
         axes.plot([found.low, found.high], [row, row], color="black", linewidth=1.5)
-        if arm in result.reliance:
+        reliance = result.reliance.get(arm, {}).get(score)
+        if reliance is not None and not math.isnan(reliance.value):
             axes.text(
                 0.99,
                 row,
-                f"reliance {result.reliance[arm][score].value:.2f}",
+                f"reliance {reliance.value:.2f}",
                 ha="right",
                 va="center",
                 transform=axes.get_yaxis_transform(),
@@ -54,7 +56,8 @@ def plot_reliance(result: RelianceResult, path: str | Path | None = None, score:
     axes.set_yticks(range(len(result.arms)), [arm.replace("_", " ") for arm in result.arms])
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{score.replace('_', ' ')} ({result.confidence:.0%} interval over patients)")
+    interval = f" ({result.confidence:.0%} interval over patients)" if result.n_resamples else ""
+    axes.set_xlabel(f"{score.replace('_', ' ')}{interval}")
     if path is not None:
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=150)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+
+from ct_vlm.errors import ConfigError
+from ct_vlm.metrics.functional.resampling import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from ct_vlm.metrics.functional.resampling import Interval
     from ct_vlm.metrics.functional.statistics import Statistics
 
     Array = NDArray[np.float64]
@@ -57,6 +59,36 @@ class RelianceResult:
         plain = {k: v for k, v in asdict(self).items() if k not in ("arms", "reliance", "reports")}
         return {**plain, **tables, "seeds": list(self.seeds)}
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a result from what :meth:`to_dict` returned; without reports.
+
+        Args:
+            values: The dict.
+
+        Raises:
+            ConfigError: If it is none.
+
+        Example:
+            >>> from ct_vlm.metrics import RelianceResult
+            >>> from ct_vlm.metrics.functional import Interval
+            >>> arms = {"real": {"crg": Interval(0.5, 0.4, 0.6, 0.05)}}
+            >>> found = RelianceResult(arms, {}, {}, (0,), 0.95, 1000, 8, 8, "labels (rules)")
+            >>> RelianceResult.from_dict(found.to_dict()) == found
+            True
+        """
+        try:
+            tables = {
+                name: {
+                    arm: {score: _interval(found) for score, found in row.items()} for arm, row in values[name].items()
+                }
+                for name in ("arms", "reliance")
+            }
+            return cls(**{**values, **tables, "seeds": tuple(values["seeds"])})
+        except (KeyError, TypeError, AttributeError) as error:
+            cause = f"Cannot read a reliance run: {error!r}."
+            raise ConfigError(cause, "Use the output of `RelianceResult.to_dict`.") from error
+
     def __str__(self) -> str:
         """Return one line an arm and score."""
         lines = [f"{self.num_samples} reports of {self.num_patients} patients, scored by {self.scorer}"]
@@ -69,6 +101,11 @@ class RelianceResult:
             for score, value in row.items()
         ]
         return "\n".join(lines)
+
+
+def _interval(values: Mapping[str, Any]) -> Interval:
+    """Return an interval; what JSON had no number for is NaN."""
+    return Interval(**{k: np.nan if v is None and k != "p_value" else v for k, v in values.items()})
 
 
 def _shown(value: Interval) -> str:
