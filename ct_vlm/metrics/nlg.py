@@ -85,7 +85,8 @@ class ReportNLG(Metric):
 
     Args:
         protocol: ``"vlm3d"``, ``"uvlm"``, ``"ct2rep"``, ``"hf_evaluate"``, ``"raw"`` or ``"coco"``.
-        metrics: Families or single results; by default all that can be computed here.
+        metrics: Families or single results; by default all that can be computed here. During
+            training leave METEOR 1.5 out: it starts a Java program at every ``compute``.
         bertscore_model: Folder of a model for BERTScore.
         kwargs: Settings of :class:`torchmetrics.Metric`.
 
