@@ -7,7 +7,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["ct_vlm.metrics", "ct_vlm.metrics.functional"])
+@pytest.mark.parametrize("module", ["ct_vlm.metrics", "ct_vlm.metrics.adapters", "ct_vlm.metrics.functional"])
 def test_every_public_name_can_be_imported(module):
     package = importlib.import_module(module)
     assert set(dir(package)) == set(package.__all__)

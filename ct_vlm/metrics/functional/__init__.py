@@ -6,10 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ct_vlm.metrics.functional.bertscore import BertScores, bert_scores
     from ct_vlm.metrics.functional.classifier import classifier_scores
     from ct_vlm.metrics.functional.clinical import clinical_scores
     from ct_vlm.metrics.functional.collapse import collapse_scores, label_set_entropy
     from ct_vlm.metrics.functional.crg import crg_score
+    from ct_vlm.metrics.functional.meteor import MeteorScores, meteor_scores
     from ct_vlm.metrics.functional.nlg import nlg_scores
     from ct_vlm.metrics.functional.overlap import NlgStatistics, nlg_statistics
     from ct_vlm.metrics.functional.permutation import PermutationResult, permutation_test
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.functional.thresholds import Thresholds, fit_thresholds, threshold_scores
 
 _HOMES = {
+    "BertScores": "bertscore",
+    "MeteorScores": "meteor",
+    "bert_scores": "bertscore",
+    "meteor_scores": "meteor",
     "BootstrapResult": "resampling",
     "ClassifierStatistics": "ranking",
     "ClinicalStatistics": "statistics",
@@ -52,16 +58,19 @@ _HOMES = {
 }
 
 __all__ = [
+    "BertScores",
     "BootstrapResult",
     "ClassifierStatistics",
     "ClinicalStatistics",
     "CombinedStatistics",
     "Interval",
     "MeanStatistics",
+    "MeteorScores",
     "NlgStatistics",
     "PermutationResult",
     "Statistics",
     "Thresholds",
+    "bert_scores",
     "bootstrap",
     "classifier_scores",
     "classifier_statistics",
@@ -71,6 +80,7 @@ __all__ = [
     "crg_score",
     "fit_thresholds",
     "label_set_entropy",
+    "meteor_scores",
     "nlg_scores",
     "nlg_statistics",
     "paired_difference",

@@ -74,7 +74,7 @@ def meteor_scores(
         >>> texts = ["No tumour was found."]
         >>> scores = meteor_scores(texts, ["No tumor was found."], variant="nltk", wordnet="none")
         >>> round(scores.score, 3), scores.synonyms
-        (0.736, 'none')
+        (0.75, 'none')
 
     References:
         [1] Denkowski and Lavie, 2014, https://aclanthology.org/W14-3348 (1.5).
