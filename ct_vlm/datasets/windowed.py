@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ct_vlm.cache.regions import BasicIndex
     from ct_vlm.transforms import CTPreset
 
-_SLAB_VOXELS = 2**19  # integers and floats of a slab stay in the processor's cache
+_SLAB_VOXELS = 2**17  # integers and floats of a slab stay in the processor's cache
 _SLAB_READ = 2**21
 _SCRATCH = threading.local()
 
@@ -80,6 +80,10 @@ def window_into(
 
 def _window(hu: NDArray[np.int16], preset: CTPreset, out: NDArray[np.float32]) -> None:
     """Window a slab."""
+    if not hu.flags.c_contiguous:  # converting short rows one by one costs more than copying them first
+        rows = _scratch(hu.shape, hu.dtype)
+        np.copyto(rows, hu)
+        hu = rows
     for channel, (low, high) in enumerate(preset.windows):
         first = channel * preset.repeat
         np.copyto(out[first], hu)
