@@ -51,13 +51,16 @@ COMMANDS = {
     "phantoms": Command("ct_vlm.cli.phantoms", "write synthetic chest CTs with masks and reports"),
     "audit": Command("ct_vlm.cli.audit", "check a CT-RATE or RadGenome-ChestCT download; changes nothing"),
     "preprocess": Command("ct_vlm.cli.preprocess", "fill the cache of preprocessed volumes"),
+    "shards": Command("ct_vlm.cli.shards", "write preprocessed volumes for reading from an object store"),
     "cache": Command("ct_vlm.cli.cache", "verify, clean or count a cache"),
     "fit": Command("ct_vlm.cli.trainer", "train a model described by a YAML file", passthrough=True, user_code=True),
     "validate": Command("ct_vlm.cli.trainer", "run the validation split", passthrough=True, user_code=True),
     "test": Command("ct_vlm.cli.trainer", "run the test split", passthrough=True, user_code=True),
     "predict": Command("ct_vlm.cli.trainer", "write reports for a data module", passthrough=True, user_code=True),
     "generate": Command("ct_vlm.cli.generate", "write the report of one volume from a checkpoint", user_code=True),
-    "evaluate": Command("ct_vlm.cli.evaluate", "score report files, compare systems, write an HTML report", user_code=True),
+    "evaluate": Command(
+        "ct_vlm.cli.evaluate", "score report files, compare systems, write an HTML report", user_code=True
+    ),
     "list": Command("ct_vlm.cli.list_parts", "list components, models and presets"),
     "env": Command("ct_vlm.cli.env", "show versions, devices and optional packages"),
 }

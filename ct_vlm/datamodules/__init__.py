@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ct_vlm.datamodules.patients import split_patients
     from ct_vlm.datamodules.segmentation import SegmentationDataModule
     from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
+    from ct_vlm.datamodules.shards import ShardDataModule
 
 _MODULES = {
     "BalancedSampler": "balancing",
@@ -28,6 +29,7 @@ _MODULES = {
     "PrecomputeResult": "cached_features",
     "ResumableDataLoader": "loader",
     "SegmentationDataModule": "segmentation",
+    "ShardDataModule": "shards",
     "VolumeDataModule": "base",
     "class_balanced_weights": "balancing",
     "collate": "collating",
@@ -48,6 +50,7 @@ __all__ = [
     "PrecomputeResult",
     "ResumableDataLoader",
     "SegmentationDataModule",
+    "ShardDataModule",
     "VolumeDataModule",
     "class_balanced_weights",
     "collate",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ct_vlm.datasets.index_report import IndexReport
     from ct_vlm.datasets.preprocessing import PreprocessResult, preprocess
     from ct_vlm.datasets.segmentation import SegmentationDataset
+    from ct_vlm.datasets.shards import ShardDataset
+    from ct_vlm.datasets.shards_writing import ShardResult, write_shards
 
 _MODULES = {
     "CTRateDataset": "ct_rate",
@@ -18,10 +20,23 @@ _MODULES = {
     "IndexReport": "index_report",
     "PreprocessResult": "preprocessing",
     "SegmentationDataset": "segmentation",
+    "ShardDataset": "shards",
+    "ShardResult": "shards_writing",
     "preprocess": "preprocessing",
+    "write_shards": "shards_writing",
 }
 
-__all__ = ["CTRateDataset", "EpochIndex", "IndexReport", "PreprocessResult", "SegmentationDataset", "preprocess"]
+__all__ = [
+    "CTRateDataset",
+    "EpochIndex",
+    "IndexReport",
+    "PreprocessResult",
+    "SegmentationDataset",
+    "ShardDataset",
+    "ShardResult",
+    "preprocess",
+    "write_shards",
+]
 
 
 def __getattr__(name: str) -> Any:

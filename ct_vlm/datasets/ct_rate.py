@@ -21,7 +21,7 @@ from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.transforms import get_preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -100,8 +100,8 @@ class CTRateDataset(Dataset[dict[str, Any]]):
         check_files: bool = True,
         seed: int = 0,
     ) -> None:
-        _check_choice("recon_policy", recon_policy, get_args(ReconPolicy))
-        _check_choice("missing_text", missing_text, get_args(MissingText))
+        check_choice("recon_policy", recon_policy, get_args(ReconPolicy))
+        check_choice("missing_text", missing_text, get_args(MissingText))
         self.preset = get_preset(preset)
         self.recon_policy = recon_policy
         self.seed = seed
@@ -121,7 +121,7 @@ class CTRateDataset(Dataset[dict[str, Any]]):
         self.samples, self.report = IndexBuilder(CTRateLayout(root), split, version, options).build()
         # the folder decides, not the rest of the path, which may hold a `_fixed` of its own
         self.hu_source = {"v1": "csv", "v2": "fixed"}[self.report.version] if hu_source == "auto" else hu_source
-        self._groups = _group(self.samples, recon_policy)
+        self._groups = group_samples(self.samples, recon_policy)
 
     def __len__(self) -> int:
         """Return the number of items: volumes, or scans under ``first`` and ``random``."""
@@ -191,19 +191,24 @@ class CTRateDataset(Dataset[dict[str, Any]]):
             setattr(part, name, value)
         wanted = set(patients)
         part.samples = [sample for sample in self.samples if sample.name.patient_id in wanted]
-        part._groups = _group(part.samples, part.recon_policy)
+        part._groups = group_samples(part.samples, part.recon_policy)
         return part
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise unless a value is one of the choices."""
     if value not in choices:
         cause = f"Expected `{name}` to be one of {', '.join(choices)}, but got {value!r}."
         raise ConfigError(cause, "Choose one of them.")
 
 
-def _group(samples: list[Sample], policy: str) -> list[list[int]]:
-    """Return the samples that each item may show."""
+def group_samples(samples: Sequence[Sample], policy: str) -> list[list[int]]:
+    """Return the positions of the samples that each item may show.
+
+    Args:
+        samples: From the index.
+        policy: ``all``, ``first`` or ``random``.
+    """
     if policy == "all":
         return [[position] for position in range(len(samples))]
     studies: dict[str, list[int]] = defaultdict(list)
