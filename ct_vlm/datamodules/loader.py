@@ -11,10 +11,11 @@ from ct_vlm.datamodules.balancing import BalancedSampler
 from ct_vlm.datamodules.collating import collate
 from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
 from ct_vlm.datasets.epoch_index import draw_seed
+from ct_vlm.datasets.preprocessing.worker import limit_threads
 from ct_vlm.errors import CheckpointError, DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch.utils.data import Sampler
 
@@ -26,7 +27,8 @@ class ResumableDataLoader(DataLoader[Any]):
     seed and epoch alone, and indices carry their epoch (:class:`ct_vlm.datasets.EpochIndex`), so
     the batches after a restart are those an uninterrupted run would have seen, workers or not.
 
-    A pass starts when its first batch is asked for, so an epoch set by then counts.
+    A pass starts when its first batch is asked for, so an epoch set by then counts. Reading processes
+    use one thread each, in torch, OpenCV, blosc2 and OpenMP.
 
     Args:
         dataset: Map-style data set.
@@ -78,6 +80,9 @@ class ResumableDataLoader(DataLoader[Any]):
         if isinstance(self.batch_sampler, EpochBatchSampler):
             self.batch_sampler.start = start
         self._yielded = start
+        if self.num_workers and not isinstance(self.worker_init_fn, _OneThread):
+            # here and not in the constructor: Lightning sets its own function where there is none
+            self.worker_init_fn = _OneThread(self.worker_init_fn)
         self.generator.manual_seed(draw_seed(getattr(self.sampler, "seed", 0), "workers", self._epoch()))
         for batch in super().__iter__():
             self._yielded += 1
@@ -124,6 +129,19 @@ class ResumableDataLoader(DataLoader[Any]):
             "processes": getattr(order, "num_replicas", 1),
             **({"weights": order.digest} if isinstance(order, BalancedSampler) else {}),
         }
+
+
+class _OneThread:
+    """Starts a reading process: one thread for every library, then what else was asked for."""
+
+    def __init__(self, then: Callable[[int], Any] | None) -> None:
+        self.then = then
+
+    def __call__(self, worker: int) -> None:
+        """Run in the worker process; torch alone is limited by torch itself."""
+        limit_threads()
+        if self.then is not None:
+            self.then(worker)
 
 
 def make_loader(
