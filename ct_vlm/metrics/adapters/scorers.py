@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ct_vlm.errors import CheckpointError, ConfigError, MissingDependencyError
 from ct_vlm.metrics.functional.inputs import as_predicted_texts, as_reference_texts, check_pairs
@@ -44,6 +44,7 @@ class _Scorer:
     keys: tuple[str, ...]
     models: Mapping[str, str]
     run: Callable[[list[str], list[str], Mapping[str, str], bool], dict[str, list[float]]]
+    # alternatives of one need are parted by a bar
     needs: tuple[str, ...] = ("radeval",)
 
 
@@ -59,8 +60,10 @@ def available_scorers() -> dict[str, str]:
     """
     found = {}
     for name, scorer in _SCORERS.items():
-        absent = [package for package in scorer.needs if importlib.util.find_spec(package) is None]
-        found[name] = f"missing: pip install {' '.join(absent)}" if absent else "installed"
+        absent = [need for need in scorer.needs if not any(map(importlib.util.find_spec, need.split("|")))]
+        found[name] = (
+            f"missing: pip install {' '.join(need.split('|')[0] for need in absent)}" if absent else "installed"
+        )
     return found
 
 
@@ -77,7 +80,8 @@ def external_scores(
 
     All three were made for chest X-ray reports. GREEN's prompt keeps the first 300 words of each
     report, fewer than many CT reports have. RadEval loads GREEN's model with ``trust_remote_code``:
-    pass only weights that you trust.
+    pass only weights that you trust. On import RadEval's RaTEScore asks NLTK to fetch its sentence
+    splitter, which is not prevented here. None of the three was run with its published weights.
 
     Args:
         predictions: Generated reports; a missing one (``None``, NaN, blank) scores 0 and counts.
@@ -116,7 +120,7 @@ def external_scores(
         found = chosen.run([texts[row] for row in present], [truths[row] for row in present], paths, on_gpu)
     segments = {key: _spread(found[key], present, len(texts)) for key in chosen.keys}
     means = {key: sum(values) / len(values) if values else 0.0 for key, values in segments.items()}
-    versions = {package: package_version(package) for package in chosen.needs}
+    versions = {package: package_version(package) for need in chosen.needs for package in need.split("|")}
     models_used = {role: Path(path).name for role, path in paths.items()}
     return ExternalScores(means, segments, scorer, {**models_used, **versions}, missing)
 
@@ -156,11 +160,23 @@ def _spread(values: Sequence[float], rows: Sequence[int], size: int) -> list[flo
     return spread
 
 
+def _import_class(name: str, *modules: str) -> Any:
+    """Import a scorer's class from the first module that has it."""
+    reasons = []
+    for module in modules:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except Exception as error:
+            reasons.append(f"{module}: {type(error).__name__}: {error}")
+    cause = f"{name} is installed but cannot be imported ({'; '.join(reasons)})."
+    raise MissingDependencyError(cause, "Repair or reinstall that package, in an environment of its own if need be.")
+
+
 def _run_green(texts: list[str], truths: list[str], models: Mapping[str, str], on_gpu: bool) -> dict[str, list[float]]:
     """Run GREEN's evaluator."""
-    GREEN = importlib.import_module("radeval.metrics.green_score.green").GREEN  # noqa: N806 - a class
+    make = _import_class("GREEN", "radeval.metrics.green_score.green")
     with TemporaryDirectory() as folder:
-        scorer = GREEN(models["model"], output_dir=folder, cpu=not on_gpu, num_gpus=1)
+        scorer = make(models["model"], output_dir=folder, cpu=not on_gpu, num_gpus=1)
         return {"green": list(scorer(truths, texts)[2])}
 
 
@@ -168,8 +184,8 @@ def _run_ratescore(
     texts: list[str], truths: list[str], models: Mapping[str, str], on_gpu: bool
 ) -> dict[str, list[float]]:
     """Run RaTEScore with its default type weights."""
-    RaTEScore = importlib.import_module("radeval.metrics.RaTEScore.scorer").RaTEScore  # noqa: N806 - a class
-    scorer = RaTEScore(bert_model=models["entities"], eval_model=models["embeddings"], use_gpu=on_gpu)
+    make = _import_class("RaTEScore", "radeval.metrics.RaTEScore.scorer")
+    scorer = make(bert_model=models["entities"], eval_model=models["embeddings"], use_gpu=on_gpu)
     return {"ratescore": list(scorer.compute_score(candidate_list=texts, reference_list=truths)[0])}
 
 
@@ -177,8 +193,8 @@ def _run_radgraph(
     texts: list[str], truths: list[str], models: Mapping[str, str], on_gpu: bool
 ) -> dict[str, list[float]]:
     """Run RadGraph-XL at its three reward levels."""
-    F1RadGraph = importlib.import_module("radeval.metrics.radgraph").F1RadGraph  # noqa: N806 - a class
-    scorer = F1RadGraph(
+    make = _import_class("F1RadGraph", "radgraph", "radeval.metrics.radgraph")
+    scorer = make(
         reward_level="all", model_type="radgraph-xl", model_cache_dir=models["cache"], cuda=0 if on_gpu else -1
     )
     levels = scorer(refs=truths, hyps=texts)[1]
@@ -194,5 +210,7 @@ _SCORERS = {
         _run_ratescore,
         needs=("radeval", "medspacy"),
     ),
-    "radgraph": _Scorer(_RADGRAPH_KEYS, {"cache": "the folder that holds radgraph-xl"}, _run_radgraph),
+    "radgraph": _Scorer(
+        _RADGRAPH_KEYS, {"cache": "the folder that holds radgraph-xl"}, _run_radgraph, needs=("radgraph|radeval",)
+    ),
 }

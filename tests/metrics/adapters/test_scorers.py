@@ -80,6 +80,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
         package = types.ModuleType(parent)
         package.__path__ = []
         monkeypatch.setitem(sys.modules, parent, package)
+    monkeypatch.setitem(sys.modules, "radgraph", None)
     monkeypatch.setattr(scorers, "available_scorers", lambda: dict.fromkeys(scorers._SCORERS, "installed"))
     return calls
 
@@ -120,3 +121,11 @@ def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch)
 def test_models_must_be_named(stand_in: list) -> None:
     with pytest.raises(ConfigError, match=r"needs the models entities, embeddings, but got none"):
         external_scores(["a"], ["a"], "ratescore")
+
+
+def test_a_package_that_cannot_be_imported_says_why(
+    stand_in: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "radeval.metrics.radgraph", None)
+    with pytest.raises(MissingDependencyError, match=r"F1RadGraph is installed but cannot be imported \(radgraph: .*"):
+        external_scores(["a"], ["a"], "radgraph", {"cache": tmp_path})
