@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that holds CT-RATE's dataset/")
     parser.add_argument("--preset", required=True, metavar="NAME", help="preprocessing; see `ct-vlm list presets`")
     parser.add_argument("--cache-dir", type=Path, required=True, metavar="DIR", help="where preprocessed volumes go")
+    parser.add_argument(
+        "--codec",
+        choices=("zstd", "lz4", "uncompressed"),
+        default="zstd",
+        help="form of new entries: smallest, faster to read, or mapped into memory (default zstd)",
+    )
     parser.add_argument("--split", nargs="+", choices=SPLITS, default=list(SPLITS), help="splits (default: both)")
     parser.add_argument("--version", choices=("auto", "v1", "v2"), default="auto", help="release (default auto)")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar and no progress lines")
@@ -84,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
             text=None,
             labels=False,
             cache_dir=args.cache_dir,
+            cache_codec=args.codec,
         )
         say(str(dataset.report))
         if args.dry_run:

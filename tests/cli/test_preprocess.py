@@ -43,6 +43,15 @@ def test_fills_the_cache_once(command, capsys: pytest.CaptureFixture[str]) -> No
     assert "train:" not in second
 
 
+def test_the_form_of_entries_is_a_choice(command, tmp_path: Path) -> None:
+    sizes = {}
+    for codec in ("uncompressed", "zstd"):
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        assert command("--split", "valid", "--codec", codec) == 0
+        sizes[codec] = sum(file.stat().st_size for file in (tmp_path / "cache").rglob("*.ctcache"))
+    assert sizes["zstd"] < 0.9 * sizes["uncompressed"]
+
+
 def test_bad_files_are_listed_and_change_the_exit_code(command, tmp_path: Path, capsys) -> None:
     name = truncate_first(tmp_path)
     assert command() == 1
