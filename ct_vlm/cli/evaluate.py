@@ -6,22 +6,15 @@ counts as an empty report. Writes `metrics.json`, `cases.csv` and `report.html`.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ct_vlm.cli.output import say, say_table
-from ct_vlm.errors import DatasetError
+from ct_vlm.cli.output import say
+from ct_vlm.cli.scores import print_scores
 
 if TYPE_CHECKING:
     import argparse
 
-    from ct_vlm.evaluation import Evaluation, Pairs, ReportTable, Settings
-
-_SHOWN = (
-    "bleu_1", "bleu_4", "bleu_mean", "rouge_l", "meteor", "cider",
-    "micro_precision", "micro_recall", "micro_f1", "macro_f1", "weighted_f1", "samples_f1", "crg",
-)  # fmt: skip
+    from ct_vlm.evaluation import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--labels", metavar="FILE", help="true labels, e.g. CT-RATE's *_predicted_labels.csv")
     files.add_argument("--compare", metavar="FILE", help="reports of a second system, for paired differences")
     files.add_argument("--reliance", metavar="FILE", help="JSON of a visual-reliance study, for its plot")
+    files.add_argument("--train-reports", metavar="FILE", help="training reports: adds baselines that need no image")
+    files.add_argument("--train-labels", metavar="FILE", help="their labels; default: the labeler's")
+    files.add_argument("--scores", metavar="FILE", help="label probabilities of the system")
+    files.add_argument("--calibration", metavar="FILE", help="probabilities of a calibration split, or `oracle`")
+    files.add_argument("--calibration-labels", metavar="FILE", help="true labels of the calibration split")
     files.add_argument("--out", default="evaluation", metavar="DIR", help="folder for the results (evaluation)")
     files.add_argument("--export-vlm3d", metavar="FILE", help="also write the predictions in the challenge's format")
     files.add_argument("--id-column", metavar="NAME", help="column of the volume's name, if unusual")
@@ -56,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scoring.add_argument("--confidence", type=float, default=0.95, metavar="X", help="of the intervals (0.95)")
     scoring.add_argument("--seed", type=int, default=0, help="of the resamples (0)")
     scoring.add_argument("--cases", type=int, default=5, metavar="N", help="worst and best cases shown (5)")
+    scoring.add_argument("--regions", choices=("six", "ten"), help="also score by region")
+    scoring.add_argument("--scorers", metavar="A,B", help="outside scorers beside ours: green, ratescore, radgraph")
+    scoring.add_argument(
+        "--scorer-model", action="append", metavar="SCORER.ROLE=DIR", help="a model of a scorer; may be repeated"
+    )
     parser.add_argument("--no-progress", action="store_true", help="no progress bars")
 
 
@@ -65,30 +68,21 @@ def run(args: argparse.Namespace) -> int:
     Args:
         args: Parsed options.
     """
-    from ct_vlm.evaluation import compare, evaluate, write_cases, write_challenge, write_json
+    from ct_vlm.evaluation import Extras, Files, evaluate_files
+    from ct_vlm.evaluation.scorers import parse_models
 
-    settings = _settings(args)
-    references, labels = _references(args), _read(args.labels, "references", args) if args.labels else None
-    pairs = _pairs(args.predictions, references, labels, args)
-    found = evaluate(pairs, settings)
-    systems, comparison = {_name(args.predictions): found}, None
-    if args.compare:
-        others = _pairs(args.compare, references, labels, args)
-        second = evaluate(others, settings)
-        systems[_name(args.compare, taken=systems)] = second
-        comparison = compare((pairs, found), (others, second), settings, args.permutations)
-    out = Path(args.out)
-    results = {**found.scores, "inputs": _inputs(args), "comparison": comparison}
-    if args.compare:
-        results["compared"] = list(systems.values())[1].scores
-    write_json(out / "metrics.json", results)
-    write_cases(out / "cases.csv", found.cases)
-    if args.export_vlm3d:
-        write_challenge(Path(args.export_vlm3d), dict(zip(pairs.ids, pairs.predictions or (), strict=True)))
-    _write_page(out / "report.html", systems, comparison, args)
-    _print(systems, comparison)
-    say(f"Wrote {out / 'metrics.json'}, {out / 'cases.csv'} and {out / 'report.html'}")
+    files = Files(**{name: getattr(args, name) for name in Files.__dataclass_fields__})
+    extras = Extras(args.regions, _listed(args.scorers), parse_models(args.scorer_model or ()), args.permutations)
+    study = evaluate_files(files, _settings(args), extras)
+    written = study.write(args.out, args.cases, args.export_vlm3d)
+    print_scores(study)
+    say(f"Wrote {', '.join(map(str, written))}")
     return 0
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    """Return the names of a list with commas."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -97,7 +91,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
     return Settings(
         protocol=args.protocol,
-        metrics=args.metrics.split(",") if args.metrics else None,
+        metrics=_listed(args.metrics) or None,
         labeler=args.labeler,
         group_by=args.group_by,
         zero_division=args.zero_division,
@@ -107,101 +101,3 @@ def _settings(args: argparse.Namespace) -> Settings:
         bertscore_model=args.bertscore_model,
         progress=not args.no_progress,
     )
-
-
-def _references(args: argparse.Namespace) -> ReportTable:
-    """Return the true reports, or the true labels alone."""
-    from ct_vlm.evaluation.names import REFERENCE_NAMES
-    from ct_vlm.evaluation.reading import read_rows
-
-    if args.references:
-        return _read(args.references, "references", args, args.reference_column)
-    column = args.reference_column or REFERENCE_NAMES[0]
-    if column in read_rows(args.predictions).columns:
-        return _read(args.predictions, "references", args, column)
-    if args.labels:
-        return _read(args.labels, "references", args)
-    cause = f"`{args.predictions}` has no column {column!r}, and no other file with references was given."
-    raise DatasetError(cause, "Pass `--references FILE`, or `--labels FILE` for clinical scores alone.")
-
-
-def _pairs(path: str, references: ReportTable, labels: ReportTable | None, args: argparse.Namespace) -> Pairs:
-    """Read a system's reports and put them beside the references."""
-    from ct_vlm.evaluation import pair_reports
-
-    return pair_reports(_read(path, "predictions", args, args.text_column), references, labels)
-
-
-def _read(path: str, role: Any, args: argparse.Namespace, column: str | None = None) -> ReportTable:
-    """Read a file of reports or labels."""
-    from ct_vlm.evaluation import read_reports
-
-    return read_reports(path, role, id_column=args.id_column, text_column=column, sections=args.sections)
-
-
-def _inputs(args: argparse.Namespace) -> dict[str, Any]:
-    """Return names and checksums of the files, so that results say what they are of."""
-    import hashlib
-
-    files = {name: getattr(args, name) for name in ("predictions", "references", "labels", "compare")}
-    return {
-        name: {"file": str(path), "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
-        for name, path in files.items()
-        if path
-    }
-
-
-def _write_page(
-    path: Path, systems: dict[str, Evaluation], comparison: dict[str, Any] | None, args: argparse.Namespace
-) -> None:
-    """Write the HTML report."""
-    from ct_vlm.evaluation.html import Page, write_html
-
-    first = next(iter(systems.values()))
-    reliance = _read_reliance(args.reliance) if args.reliance else None
-    scores = {name: found.scores for name, found in systems.items()}
-    write_html(path, Page(scores, first.cases, comparison, reliance, args.cases))
-
-
-def _read_reliance(path: str) -> dict[str, Any]:
-    """Read the arms of a visual-reliance study."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        arms = content.get("arms", content)
-        return {str(name): arm if isinstance(arm, dict) else {"value": float(arm)} for name, arm in arms.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        cause = f"`{path}` is no visual-reliance study: {error}."
-        raise DatasetError(cause, 'Write {"arms": {"real": 0.5, "other_patient": 0.1}} as JSON.') from error
-
-
-def _print(systems: dict[str, Evaluation], comparison: dict[str, Any] | None) -> None:
-    """Print the table of the main scores, and what they depend on."""
-    from ct_vlm.evaluation.values import score_value, with_interval
-
-    scores = {name: found.scores for name, found in systems.items()}
-    rows = []
-    for name in _SHOWN:
-        if any(score_value(found, name) is not None for found in scores.values()):
-            rows.append([name, *(with_interval(found, name) for found in scores.values())])
-            if comparison:
-                difference = comparison["difference"].get(name, {})
-                tested = comparison["permutation"].get(name, difference.get("p_value"))
-                value = difference.get("value")
-                rows[-1] += ["" if value is None else f"{value:+.3f}", "" if tested is None else f"{tested:.3g}"]
-    say_table("Scores", ["score", *scores, *(["difference", "p"] if comparison else [])], rows)
-    for name, found in scores.items():
-        nlg, clinical = found["nlg"] or {}, found["clinical"] or {}
-        missing = nlg.get("missing_predictions", clinical.get("missing_predictions", 0))
-        say(
-            f"{name}: {found['num_reports']} reports of {found['num_patients']} patients, {missing} missing; "
-            f"protocol {nlg.get('protocol', '-')}, labels {clinical.get('labeler', '-')} "
-            f"against {clinical.get('target_labeler', '-')}"
-        )
-        for family, reason in nlg.get("skipped", {}).items():
-            say(f"  not computed: {family}: {reason}")
-
-
-def _name(path: str, taken: Any = ()) -> str:
-    """Return a short name of a system: its file's, with its folder where two are alike."""
-    name = Path(path).stem
-    return name if name not in taken else str(Path(path).with_suffix(""))

@@ -34,7 +34,7 @@ def compare(
 
     Returns:
         ``difference``: score to ``value``, ``low``, ``high`` and ``p_value``; ``permutation``: score
-        to p-value, for the averages.
+        to p-value, for the averages; ``notes``: why both are empty, if they are.
 
     Raises:
         DatasetError: If the systems were not scored on the same reports.
@@ -44,8 +44,8 @@ def compare(
         cause = f"The systems were scored on {len(pairs.ids)} and {len(others.ids)} reports, which differ."
         raise DatasetError(cause, "Score both against the same references.")
     if len(set(pairs.patients)) < 2:
-        cause = f"{len(pairs.ids)} report(s) of one patient cannot be compared: differences are drawn over patients."
-        raise DatasetError(cause, "Score reports of two or more patients.")
+        note = "no intervals or tests: they are drawn over patients, and there is only one"
+        return {"difference": {}, "permutation": {}, "n_permutations": 0, "notes": [note]}
     differences: dict[str, Any] = {}
     p_values: dict[str, float | None] = {}
     for a, b, rows, pooled in _kinds(pairs, others, one, two, settings):
@@ -71,7 +71,9 @@ def compare(
                 progress=settings.progress,
             )
             p_values |= {name: value for name, value in tested.p_values.items() if name in _PERMUTED}
-    return dict(json_values({"difference": differences, "permutation": p_values, "n_permutations": n_permutations}))
+    return dict(
+        json_values({"difference": differences, "permutation": p_values, "n_permutations": n_permutations, "notes": []})
+    )
 
 
 def _kinds(pairs: Pairs, others: Pairs, one: Evaluation, two: Evaluation, settings: Settings) -> list[Any]:

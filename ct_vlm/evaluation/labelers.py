@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ct_vlm.errors import ConfigError
-from ct_vlm.metrics import RuleLabeler
+from ct_vlm.metrics import CallableLabeler, RuleLabeler
 from ct_vlm.metrics.progress import track
 from ct_vlm.text.labels import CT_RATE_LABELS
 
@@ -25,23 +24,6 @@ GIVEN = "given"
 
 _BLOCK = 64
 _KINDS = "rules, radbert:PATH, module:function or given"
-
-
-@dataclass
-class CallableLabeler:
-    """A user's function as a labeler.
-
-    Args:
-        name: Put beside every score.
-        function: Reports to ``(N, 18)`` labels.
-    """
-
-    name: str
-    function: Callable[[Sequence[str]], Any]
-
-    def __call__(self, texts: Sequence[str]) -> Any:
-        """Label reports."""
-        return self.function(texts)
 
 
 def get_labeler(spec: str | Labeler | Callable[[Sequence[str]], Any]) -> Labeler | None:
@@ -70,7 +52,7 @@ def get_labeler(spec: str | Labeler | Callable[[Sequence[str]], Any]) -> Labeler
     if not isinstance(spec, str):
         if hasattr(spec, "name"):
             return cast("Labeler", spec)
-        return CallableLabeler(getattr(spec, "__name__", "callable"), spec)
+        return CallableLabeler(spec, getattr(spec, "__name__", "callable"))
     if spec == GIVEN:
         return None
     if spec == "rules":
@@ -88,7 +70,7 @@ def get_labeler(spec: str | Labeler | Callable[[Sequence[str]], Any]) -> Labeler
     except (ImportError, AttributeError) as error:
         cause = f"The labeler {spec!r} cannot be imported: {error}."
         raise ConfigError(cause, f"Use {_KINDS}; a module of your own must be on the Python path.") from error
-    return CallableLabeler(spec, function)
+    return CallableLabeler(function, spec)
 
 
 def label_texts(

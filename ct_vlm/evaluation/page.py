@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = """\
-body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
-table{border-collapse:collapse;margin:.6rem 0}th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #eee}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid #ddd}h3{font-size:1rem}
+.table{overflow-x:auto}table{border-collapse:collapse;margin:.6rem 0}li{overflow-wrap:anywhere}
+th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #eee}
 th:first-child,td:first-child{text-align:left}img{max-width:100%}small,.note{color:#666}
 .case{border:1px solid #ddd;border-radius:6px;margin:.8rem 0;padding:.6rem .9rem}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem}.pair p{white-space:pre-wrap;margin:.2rem 0}
+.pair div{min-width:0;overflow-wrap:anywhere}mark{color:inherit;border-radius:3px;padding:0 .1rem}
 .chip{display:inline-block;border-radius:9px;padding:0 .55rem;margin:.1rem .2rem .1rem 0;font-size:.85rem}
-.found{background:#d9ecd9}.missed{background:#f6d5d5}.invented{background:#fbe6c4}
-.tp{background:#d9ecd9}.fn{background:#f6d5d5}.fp{background:#fbe6c4}
-@media(max-width:700px){.pair{grid-template-columns:1fr}}"""
+.found,.tp{background:#d9ecd9}.missed,.fn{background:#f6d5d5}.invented,.fp{background:#fbe6c4}
+@media(max-width:700px){.pair{grid-template-columns:1fr}body{margin:1rem auto}}"""
 
 
 def document(title: str, parts: Iterable[str]) -> str:
@@ -30,7 +31,8 @@ def document(title: str, parts: Iterable[str]) -> str:
         title: Its title; escaped here.
         parts: HTML of the body, in order.
     """
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f'<meta charset="utf-8">{view}<title>{escape(title)}</title>'
     body = "\n".join(parts)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n'
@@ -52,7 +54,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], classes: Sequence[
         "<tr>" + "".join(f"<td{style}>{cell(value)}</td>" for style, value in zip(styles, row, strict=True)) + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table>"
+    return f'<div class="table"><table><thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 
 def cell(value: Any) -> str:

@@ -73,25 +73,6 @@ def length_histograms(cases: Sequence[Case]) -> Figure:
     return figure
 
 
-def reliance_bars(arms: Mapping[str, Any]) -> Figure:
-    """Draw a score under each kind of volume that the model was shown.
-
-    Args:
-        arms: Arm to ``value``, and ``low`` and ``high`` if known.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 2.8), layout="constrained")
-    axes = figure.add_subplot()
-    for place, (name, found) in enumerate(arms.items()):
-        value, low, high = (found.get(key) for key in ("value", "low", "high"))
-        error = None if low is None or high is None else [[max(0, value - low)], [max(0, high - value)]]
-        axes.bar(place, value, 0.6, yerr=error, color=_COLORS[0] if name == "real" else "#999999")
-    axes.set_xticks(range(len(arms)), [name.replace("_", " ") for name in arms])
-    axes.set_ylim(bottom=0)
-    return figure
-
-
 def as_data_uri(figure: Figure) -> str:
     """Return a figure as a PNG inside a ``data:`` address.
 

@@ -119,8 +119,8 @@ def evaluate(pairs: Pairs, settings: Settings | None = None) -> Evaluation:
         (1.0, 1.0)
     """
     chosen = settings or Settings()
-    text_scores, text_statistics = _score_texts(pairs, chosen)
     labels = _score_labels(pairs, chosen)
+    text_scores, text_statistics = _score_texts(pairs, chosen)
     if text_statistics is None and labels is None:
         cause = "There is nothing to score: no reports on both sides, and no labels."
         raise DatasetError(cause, "Pass files with reports, or with the 18 labels and `labeler='given'`.")

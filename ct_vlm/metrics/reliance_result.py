@@ -105,7 +105,8 @@ class RelianceResult:
 
 def _interval(values: Mapping[str, Any]) -> Interval:
     """Return an interval; what JSON had no number for is NaN."""
-    return Interval(**{k: np.nan if v is None and k != "p_value" else v for k, v in values.items()})
+    known: dict[str, Any] = {k: np.nan if v is None and k != "p_value" else v for k, v in values.items()}
+    return Interval(**known)
 
 
 def _shown(value: Interval) -> str:

@@ -78,9 +78,11 @@ def test_no_references_is_an_error_with_a_cure(files, capsys) -> None:
 
 def test_a_reliance_study_gets_its_plot(files, capsys) -> None:
     study = files / "reliance.json"
-    study.write_text(json.dumps({"arms": {"real": 0.5, "other_patient": {"value": 0.1, "low": 0.0, "high": 0.2}}}))
+    study.write_text(json.dumps({"real": 0.5, "other_patient": 0.1}))
     assert evaluate(files, "--reliance", str(study)) == 0
     assert "Visual reliance" in (files / "out" / "report.html").read_text()
+    found = json.loads((files / "out" / "metrics.json").read_text())
+    assert found["reliance"]["reliance"]["other_patient"]["score"]["value"] == pytest.approx(0.8)
     study.write_text("[]")
     assert evaluate(files, "--reliance", str(study)) == 1
     assert "no visual-reliance study" in capsys.readouterr().err

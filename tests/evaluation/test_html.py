@@ -1,7 +1,10 @@
+import math
 from html.parser import HTMLParser
 
 from ct_vlm.evaluation import ReportTable, Settings, compare, evaluate, pair_reports, write_html
 from ct_vlm.evaluation.html import Page
+from ct_vlm.metrics import RelianceResult, RuleLabeler
+from ct_vlm.metrics.functional import Interval
 
 FEW = Settings(metrics=["bleu", "rouge"], n_resamples=20)
 VOID = {"meta", "img", "br", "link", "input"}
@@ -37,9 +40,9 @@ def parse(text: str) -> Checker:
 def test_one_system(tmp_path, predictions, references) -> None:
     found = evaluate(pair_reports(predictions, references), FEW)
     path = tmp_path / "new" / "report.html"
-    write_html(
-        path, Page({"ours": found.scores}, found.cases, reliance={"real": {"value": 0.5, "low": 0.4, "high": 0.6}})
-    )
+    arms = {"real": {"crg": Interval(0.5, 0.4, 0.6, 0.05)}, "zeroed": {"crg": Interval(0.4, math.nan, math.nan, 0.0)}}
+    study = RelianceResult(arms, {"zeroed": {"crg": arms["zeroed"]["crg"]}}, {}, (0,), 0.95, 9, 4, 3, "labels (rules)")
+    write_html(path, Page({"ours": found.scores}, found.cases, reliance=study, explain=RuleLabeler().explain))
     text = path.read_text()
     checker = parse(text)
     assert len(checker.images) == 3
@@ -52,6 +55,8 @@ def test_one_system(tmp_path, predictions, references) -> None:
         "Pleural effusion: invented",
         "missing predictions",
         "Visual reliance",
+        '<mark class="invented" title="Pleural effusion, positive: ',
+        '<mark class="invented" title="Pleural effusion, negative: ',
     ):
         assert expected in text
 
