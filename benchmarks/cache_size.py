@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.ops.cached_volume import CASES, CODECS, make_inputs
 from benchmarks.ops._volumes import scratch
+from benchmarks.ops.cached_volume import CASES, CODECS, make_inputs
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.aims import AIMS, reached
+from benchmarks.aims import AIMS, OURS, reached
 from benchmarks.environment import ROOT
 from benchmarks.rows import latest, read_rows
 from benchmarks.summary import HEAD, by_case, cells, lines, number
@@ -137,7 +137,8 @@ def _aims(rows: Sequence[Row]) -> str:
 
 def _say(aim: Aim) -> str:
     mode = {"forward": "forward", "full": "forward + backward"}[aim.mode]
-    return f"{aim.op} {aim.case}: {mode} {aim.quantity} of {aim.against}"
+    by = "" if aim.ours == OURS else f", by {aim.ours}"
+    return f"{aim.op} {aim.case}: {mode} {aim.quantity} of {aim.against}{by}"
 
 
 def _section(device: str, op: str, rows: Sequence[Row]) -> str:

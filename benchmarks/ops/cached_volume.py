@@ -68,7 +68,7 @@ def _persistent(volume: np.ndarray) -> Any:
     from monai.transforms import Transform
 
     class Windowed(Transform):  # MONAI keeps what its own deterministic transforms return, nothing else
-        def __call__(self, data: Any) -> dict[str, Tensor]:
+        def __call__(self, data: Any) -> dict[str, Tensor]:  # noqa: ARG002 (what it is called with)
             return {"image": PRESET.window(torch.from_numpy(volume)[None, None])[0]}
 
     dataset = PersistentDataset([{"image": "volume"}], Windowed(), cache_dir=scratch("monai"))
