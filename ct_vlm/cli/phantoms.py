@@ -1,7 +1,9 @@
-"""Write synthetic chest CTs with masks and reports, laid out like CT-RATE.
+"""Write synthetic chest CTs with masks and reports, laid out like CT-RATE or RadGenome-ChestCT.
 
-The same seed gives the same files in every process. `--defects` adds the flaws of the public
-release: raw v1 values beside v2 HU twins, missing spacing, broken affines, empty masks.
+The same seed gives the same files in every process. `--layout radgenome` writes region and anatomy
+masks and tables of region reports and questions. `--defects` adds the flaws of the public release:
+for CT-RATE raw v1 values beside v2 HU twins, missing spacing and broken affines, for
+RadGenome-ChestCT masks of another grid, empty and missing ones, blank and repeated rows.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ct-vlm phantoms``."""
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write the tree into")
     parser.add_argument("--count", type=positive, default=100, metavar="N", help="number of scans (default 100)")
-    parser.add_argument("--layout", choices=("ct_rate",), default="ct_rate", help="folder layout (default ct_rate)")
+    parser.add_argument(
+        "--layout", choices=("ct_rate", "radgenome"), default="ct_rate", help="folder layout (default ct_rate)"
+    )
     parser.add_argument(
         "--shape",
         type=positive,

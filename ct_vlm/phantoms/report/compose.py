@@ -157,6 +157,23 @@ def write_report(findings: list[Finding], sex: str, seed: int, scan: int = 0) ->
     )
 
 
+def finding_region(finding: Finding) -> str:
+    """Return the region (one of ``RADGENOME_REGIONS``) whose text states a finding.
+
+    Args:
+        finding: The fact.
+
+    Example:
+        >>> from ct_vlm.phantoms import Finding
+        >>> from ct_vlm.phantoms.report.compose import finding_region
+        >>> finding_region(Finding("Medical material", kind="sternotomy wires"))
+        'bone'
+    """
+    if finding.kind in _DEVICE_REGION:
+        return _DEVICE_REGION[finding.kind]
+    return next(region for region, labels, _ in _SLOTS.values() if finding.label in labels)
+
+
 def _lung_negatives(facts: dict[str, Finding], row: Row) -> list[str]:
     """Deny findings that are absent: first focal ones, then some others."""
     texts = []

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ct_vlm.errors import DatasetError
 from ct_vlm.files import atomic_path
 from ct_vlm.phantoms.schema import SEGMENTATION_CLASSES, PhantomConfig
 from ct_vlm.phantoms.writing.defects import defective_plans
-from ct_vlm.phantoms.writing.manifest import MANIFEST_NAME, PhantomManifest
 from ct_vlm.phantoms.writing.plan import plan_volumes
+from ct_vlm.phantoms.writing.running import open_tree, run_jobs
 from ct_vlm.phantoms.writing.tables import write_tables
 from ct_vlm.phantoms.writing.volume import VolumeJob, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ct_vlm.phantoms.writing.manifest import VolumeRecord
+    from ct_vlm.phantoms.writing.manifest import PhantomManifest
 
 LAYOUT = "ct_rate"
 
@@ -100,11 +93,11 @@ def write_ct_rate(
         "masks": masks,
         "config": settings.to_config(),
     }
-    manifest = _open_tree(Path(root), arguments)
+    manifest = open_tree(Path(root), LAYOUT, arguments)
     jobs = [VolumeJob(manifest.root, plan, settings, masks, defects) for plan in plans]
     if manifest.complete and all(path.exists() for job in jobs for path in job.outputs()):
         return manifest
-    records = _run(jobs, workers, progress)
+    records = run_jobs(jobs, write_volume, workers, progress)
     dataset = manifest.root / "dataset"
     (dataset / "metadata").mkdir(parents=True, exist_ok=True)
     write_tables(dataset, plans, records)
@@ -115,64 +108,6 @@ def write_ct_rate(
     manifest.complete = True
     manifest.save()
     return manifest
-
-
-def _open_tree(root: Path, arguments: dict[str, Any]) -> PhantomManifest:
-    """Start a tree, or take up one that the same arguments started."""
-    if root.exists() and not root.is_dir():
-        cause = f"`{root}` is a file."
-        raise DatasetError(cause, "Pass a directory.")
-    if (root / MANIFEST_NAME).exists():
-        manifest = PhantomManifest.load(root)
-        if manifest.layout == LAYOUT and manifest.arguments == arguments:
-            return manifest
-        changed = sorted(k for k, v in arguments.items() if manifest.arguments.get(k) != v) or ["layout"]
-        cause = f"`{root}` holds phantoms of other arguments; these differ: {', '.join(changed)}."
-        raise DatasetError(cause, "Pass the same arguments to resume, or a new directory.")
-    if root.exists() and any(root.iterdir()):
-        cause = f"`{root}` is not empty and holds no phantoms."
-        raise DatasetError(cause, "Pass a new or an empty directory.")
-    root.mkdir(parents=True, exist_ok=True)
-    manifest = PhantomManifest(root, LAYOUT, arguments)
-    manifest.save()
-    return manifest
-
-
-def _run(jobs: list[VolumeJob], workers: int | None, progress: bool) -> list[VolumeRecord]:
-    """Run every job, in this process or in a pool, in order."""
-    number = (os.cpu_count() or 1) if workers is None else workers
-    number = min(number, len(jobs))
-    with _progress(len(jobs), progress) as advance:
-        records = []
-        if number <= 1:
-            for job in jobs:
-                records.append(write_volume(job))
-                advance()
-            return records
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        with ProcessPoolExecutor(number, mp_context=multiprocessing.get_context(method)) as pool:
-            for record in pool.map(write_volume, jobs, chunksize=max(1, min(8, len(jobs) // (4 * number)))):
-                records.append(record)
-                advance()
-        return records
-
-
-@contextmanager
-def _progress(total: int, show: bool) -> Iterator[Any]:
-    """Yield a function that advances a progress bar, which only a terminal shows."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
-        task = bar.add_task("phantoms", total=total)
-        yield lambda: bar.advance(task)
 
 
 def _write_mask_index(root: Path, jobs: list[VolumeJob]) -> None:

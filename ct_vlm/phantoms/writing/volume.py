@@ -77,13 +77,13 @@ def write_volume(job: VolumeJob) -> VolumeRecord:
     missing = [path for path in job.outputs() if not path.exists()]
     plan = job.plan
     if not missing:
-        return _record(job, describe_phantom(plan.seed, plan.shape, scan=plan.scan, config=job.config))
+        return record_of(plan, job.config, describe_phantom(plan.seed, plan.shape, scan=plan.scan, config=job.config))
     phantom = make_phantom(plan.seed, plan.shape, scan=plan.scan, recon=plan.recon, config=job.config)
     if plan.defect == "head_ct":
         phantom = head_phantom(phantom)
     for path in missing:
         write_bytes(path, _content(job, phantom, path))
-    return _record(job, phantom)
+    return record_of(plan, job.config, phantom)
 
 
 def _content(job: VolumeJob, phantom: Phantom, path: Path) -> bytes:
@@ -100,9 +100,15 @@ def _content(job: VolumeJob, phantom: Phantom, path: Path) -> bytes:
     return encode(to_lps(phantom.volume), affine)
 
 
-def _record(job: VolumeJob, phantom: PhantomFacts) -> VolumeRecord:
-    """Return the facts of a volume as JSON values; a head shows none of them."""
-    plan, fov = job.plan, job.config.fov_mm
+def record_of(plan: VolumePlan, config: PhantomConfig, phantom: PhantomFacts) -> VolumeRecord:
+    """Return the facts of a volume as JSON values; a head shows none of them.
+
+    Args:
+        plan: The volume.
+        config: Settings of the generator.
+        phantom: Its facts.
+    """
+    fov = config.fov_mm
     head = plan.defect == "head_ct"
     findings = [] if head else [finding.to_json() for finding in phantom.findings]
     for finding in findings:
