@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_vlm.datasets.index_files import drop_names, list_volumes, match_names
 from ct_vlm.datasets.index_report import IndexReport
-from ct_vlm.datasets.layout import CTRateLayout, VolumeName, expected_path, parse_volume_name, scan_volumes
+from ct_vlm.datasets.layout import CTRateLayout, VolumeName, expected_path
 from ct_vlm.datasets.sample import Sample
 from ct_vlm.datasets.tables import compose_report, parse_labels, read_table
 from ct_vlm.errors import DatasetError
 from ct_vlm.transforms.metadata import GEOMETRY_COLUMNS, ScanMetadata, volume_id
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     import pandas as pd
 
@@ -76,26 +76,7 @@ class IndexBuilder:
 
     def _files(self) -> dict[str, Path]:
         """Return the volumes on disk by name."""
-        files: dict[str, Path] = {}
-        try:
-            entries = list(scan_volumes(self.folder))
-        except OSError as error:
-            cause = f"Cannot list `{self.folder}`: {error}."
-            raise DatasetError(cause, "Check the permissions and that the disk is mounted.") from error
-        for entry in entries:
-            name = parse_volume_name(entry.name)
-            if name is None or name.split != self.split:
-                self.report.bad_names.append(entry.name)
-            elif name.volume_id in files:
-                self.report.duplicate_files.append(name.volume_id)
-            elif (size := _size(entry)) is None:
-                self.report.unreadable_files.append(name.volume_id)
-            elif size == 0:
-                self.report.empty_files.append(name.volume_id)
-            else:
-                files[name.volume_id] = Path(entry.path)
-        self.report.files = len(files)
-        return files
+        return list_volumes(self.folder, self.split, self.report)
 
     def _read(self, kind: str) -> pd.DataFrame:
         """Read a required table and note which one it was."""
@@ -119,39 +100,14 @@ class IndexBuilder:
         if table is None and files is None:
             cause = "An index needs a table or the files, but `text`, `labels` and `check_files` are all off."
             raise DatasetError(cause, "Leave `check_files=True`.")
-        listed: dict[str, VolumeName] = {}
-        for raw in (files or {}) if table is None else table.index:
-            name = parse_volume_name(str(raw))
-            if name is None or name.split != self.split:
-                self.report.bad_names.append(str(raw))
-            else:
-                listed[name.volume_id] = name
-        if files is not None and table is not None:
-            present = {*files, *self.report.empty_files, *self.report.unreadable_files}
-            self.report.rows_without_file.extend(name for name in listed if name not in present)
-            self.report.files_without_row.extend(name for name in files if name not in listed)
-        known = listed if files is None else {name: value for name, value in listed.items() if name in files}
-        return sorted(
-            known.values(), key=lambda name: (len(name.patient_id), name.patient_id, name.study_id, name.recon)
-        )
+        listed = None if table is None else [str(name) for name in table.index]
+        return match_names(listed, files, self.split, self.report)
 
     def _drop(self, names: list[VolumeName]) -> list[VolumeName]:
         """Leave out what the caller or CT-RATE's own lists exclude."""
-        options, report = self.options, self.report
+        options = self.options
         no_chest = self._no_chest() if options.exclude_no_chest else set()
-        excluded = {volume_id(name) for name in options.exclude}
-        patients = None if options.patients is None else set(options.patients)
-        kept = []
-        for name in names:
-            if patients is not None and name.patient_id not in patients:
-                report.other_patients.append(name.volume_id)
-            elif name.volume_id in excluded:
-                report.excluded.append(name.volume_id)
-            elif name.volume_id in no_chest:
-                report.no_chest.append(name.volume_id)
-            else:
-                kept.append(name)
-        return kept
+        return drop_names(names, self.report, options.patients, options.exclude, no_chest)
 
     def _no_chest(self) -> set[str]:
         """Return the volumes of CT-RATE's list, given as names or as paths."""
@@ -240,14 +196,6 @@ def warn_of(report: IndexReport) -> None:
         _LOG.warning(
             "%s split of `%s`: %d samples; %s. See `dataset.report`.", report.split, report.root, report.samples, counts
         )
-
-
-def _size(entry: os.DirEntry[str]) -> int | None:
-    """Return a file's size, or ``None`` where a link leads nowhere or the file cannot be reached."""
-    try:
-        return entry.stat().st_size
-    except OSError:
-        return None
 
 
 def _is_usable(row: Mapping[Any, Any]) -> bool:
