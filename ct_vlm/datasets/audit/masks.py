@@ -6,14 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from ct_vlm.datasets.audit.examine import read_headers
 from ct_vlm.datasets.audit.geometry_checks import usable_affine
 from ct_vlm.datasets.audit.layouts import SPLIT_NAMES, bases, is_folder
 from ct_vlm.datasets.audit.tree import list_folder
 from ct_vlm.datasets.audit.volumes import NIFTI_SUFFIXES, VolumeFile
 from ct_vlm.datasets.audit.voxels import VoxelJob
+from ct_vlm.datasets.grids import corner_distance
 from ct_vlm.datasets.layout import SPLITS, VolumeName, parse_volume_name
 from ct_vlm.text.regions import RADGENOME_REGIONS
 
@@ -125,8 +124,6 @@ def _compare_grids(collector: Collector, path: str, mask: HeaderFacts, volume: H
     if own is None or other is None:
         collector.add("mask.affine_mismatch", path, f"the {'mask' if own is None else 'volume'} has no usable affine")
         return
-    last = np.array(volume.shape) - 1
-    corners = np.array([[*(last * bits), 1] for bits in np.ndindex(2, 2, 2)]).T
-    away = float(np.abs(np.linalg.solve(other, own @ corners) - corners).max())
+    away = corner_distance(volume.shape, own, other)
     if away > _TOLERANCE:
         collector.add("mask.affine_mismatch", path, f"corners lie up to {away:.1f} voxels elsewhere")
