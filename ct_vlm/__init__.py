@@ -29,6 +29,8 @@ _EXPORTS = {
     "Features": "ct_vlm.features",
     "MultiLayerVisualInjection": "ct_vlm.modules",
     "OptimizerConfig": "ct_vlm.tasks",
+    "RadGenomeDataModule": "ct_vlm.datamodules",
+    "RadGenomeDataset": "ct_vlm.datasets",
     "ReportLightningModule": "ct_vlm.tasks",
     "RuleLabeler": "ct_vlm.metrics",
     "SegmentationLightningModule": "ct_vlm.tasks",
@@ -41,6 +43,7 @@ _EXPORTS = {
     "transfer": "ct_vlm.models",
     "u_vlm": "ct_vlm.models",
     "write_ct_rate": "ct_vlm.phantoms",
+    "write_radgenome": "ct_vlm.phantoms",
 }
 """Public name to the module that defines it; nothing is imported before the name is used."""
 

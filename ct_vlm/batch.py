@@ -44,7 +44,9 @@ class Batch(TypedDict, total=False):
         image: Windowed volume, float, ``(B, C, D, H, W)``.
         segmentation: Label map, integer, ``(B, D, H, W)``.
         region_masks: One mask a region, uint8, ``(B, R, D, H, W)``.
-        region_present: Whether a region has a mask, bool, ``(B, R)``.
+        region_present: Whether a region's mask holds a voxel, bool, ``(B, R)``.
+        region_mask_found: Whether a region has a mask at all, if only an empty one, bool, ``(B, R)``.
+        region_text_present: Whether the report says anything of a region, bool, ``(B, R)``.
         labels: Abnormality labels, float 0/1 (NaN where unknown), ``(B, K)``.
         spacing: Voxel size in mm, float, ``(B, 3)`` in D, H, W order.
         report: Target report of each sample.
@@ -59,6 +61,8 @@ class Batch(TypedDict, total=False):
     segmentation: Tensor
     region_masks: Tensor
     region_present: Tensor
+    region_mask_found: Tensor
+    region_text_present: Tensor
     labels: Tensor
     spacing: Tensor
     report: list[str]

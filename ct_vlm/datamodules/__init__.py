@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ct_vlm.datamodules.features import FeatureDataModule, FeatureDataset, encode_features
     from ct_vlm.datamodules.loader import ResumableDataLoader, make_loader
     from ct_vlm.datamodules.patients import split_patients
+    from ct_vlm.datamodules.radgenome import RadGenomeDataModule
     from ct_vlm.datamodules.segmentation import SegmentationDataModule
     from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
     from ct_vlm.datamodules.shards import ShardDataModule
@@ -27,6 +28,7 @@ _MODULES = {
     "FeatureDataModule": "features",
     "FeatureDataset": "features",
     "PrecomputeResult": "cached_features",
+    "RadGenomeDataModule": "radgenome",
     "ResumableDataLoader": "loader",
     "SegmentationDataModule": "segmentation",
     "ShardDataModule": "shards",
@@ -48,6 +50,7 @@ __all__ = [
     "FeatureDataModule",
     "FeatureDataset",
     "PrecomputeResult",
+    "RadGenomeDataModule",
     "ResumableDataLoader",
     "SegmentationDataModule",
     "ShardDataModule",

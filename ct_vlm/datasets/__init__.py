@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ct_vlm.datasets.epoch_index import EpochIndex
     from ct_vlm.datasets.index_report import IndexReport
     from ct_vlm.datasets.preprocessing import PreprocessResult, preprocess
+    from ct_vlm.datasets.radgenome import RadGenomeDataset, RadGenomeVQA
     from ct_vlm.datasets.segmentation import SegmentationDataset
     from ct_vlm.datasets.shards import ShardDataset
     from ct_vlm.datasets.shards_writing import ShardResult, write_shards
@@ -19,6 +20,8 @@ _MODULES = {
     "EpochIndex": "epoch_index",
     "IndexReport": "index_report",
     "PreprocessResult": "preprocessing",
+    "RadGenomeDataset": "radgenome",
+    "RadGenomeVQA": "radgenome",
     "SegmentationDataset": "segmentation",
     "ShardDataset": "shards",
     "ShardResult": "shards_writing",
@@ -31,6 +34,8 @@ __all__ = [
     "EpochIndex",
     "IndexReport",
     "PreprocessResult",
+    "RadGenomeDataset",
+    "RadGenomeVQA",
     "SegmentationDataset",
     "ShardDataset",
     "ShardResult",

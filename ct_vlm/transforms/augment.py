@@ -126,7 +126,8 @@ class FlipSafeAugmentation:
 
         Args:
             item: Holds ``image`` and, optionally, ``segmentation``, ``region_masks``,
-                ``region_present``, ``report`` and ``region_reports``.
+                ``region_present``, ``region_mask_found``, ``region_text_present``, ``report`` and
+                ``region_reports``.
             seed: Decides every random choice.
         """
         result = dict(item)
@@ -201,8 +202,9 @@ class FlipSafeAugmentation:
             item["segmentation"] = swapped
         if "region_masks" in item:
             item["region_masks"] = self._swap_regions(item["region_masks"].flip(-1))
-        if "region_present" in item:
-            item["region_present"] = self._swap_regions(item["region_present"])
+        for key in ("region_present", "region_mask_found", "region_text_present"):
+            if key in item:
+                item[key] = self._swap_regions(item[key])
         if isinstance(item.get("report"), str):
             item["report"] = swap_laterality(item["report"])
         if isinstance(item.get("region_reports"), dict):
