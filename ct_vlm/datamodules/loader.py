@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,12 +11,12 @@ from torch.utils.data import DataLoader
 from ct_vlm.datamodules.balancing import BalancedSampler
 from ct_vlm.datamodules.collating import collate
 from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
+from ct_vlm.datamodules.threads import OneThread, one_thread_to_inherit
 from ct_vlm.datasets.epoch_index import draw_seed
-from ct_vlm.datasets.preprocessing.worker import limit_threads
 from ct_vlm.errors import CheckpointError, DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch.utils.data import Sampler
 
@@ -80,13 +81,20 @@ class ResumableDataLoader(DataLoader[Any]):
         if isinstance(self.batch_sampler, EpochBatchSampler):
             self.batch_sampler.start = start
         self._yielded = start
-        if self.num_workers and not isinstance(self.worker_init_fn, _OneThread):
-            # here and not in the constructor: Lightning sets its own function where there is none
-            self.worker_init_fn = _OneThread(self.worker_init_fn)
         self.generator.manual_seed(draw_seed(getattr(self.sampler, "seed", 0), "workers", self._epoch()))
-        for batch in super().__iter__():
+        for batch in self._processes() if self.num_workers else super().__iter__():
             self._yielded += 1
             yield batch
+
+    def _processes(self) -> Iterator[Any]:
+        """Start the reading processes, or let those that are there begin anew."""
+        if not isinstance(self.worker_init_fn, OneThread):
+            # here and not in the constructor: Lightning sets its own function where there is none
+            context = self.multiprocessing_context or multiprocessing
+            forked = context.get_start_method() == "fork"
+            self.worker_init_fn = OneThread(self.worker_init_fn, forked=forked)
+        with one_thread_to_inherit():
+            return super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the batches given out in it, and what they depend on."""
@@ -129,19 +137,6 @@ class ResumableDataLoader(DataLoader[Any]):
             "processes": getattr(order, "num_replicas", 1),
             **({"weights": order.digest} if isinstance(order, BalancedSampler) else {}),
         }
-
-
-class _OneThread:
-    """Starts a reading process: one thread for every library, then what else was asked for."""
-
-    def __init__(self, then: Callable[[int], Any] | None) -> None:
-        self.then = then
-
-    def __call__(self, worker: int) -> None:
-        """Run in the worker process; torch alone is limited by torch itself."""
-        limit_threads()
-        if self.then is not None:
-            self.then(worker)
 
 
 def make_loader(

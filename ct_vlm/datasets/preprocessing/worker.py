@@ -46,14 +46,18 @@ def worker_main(connection: Connection) -> None:
         return  # whoever handed out the samples is gone or done
 
 
-def limit_threads() -> None:
+def limit_threads(*, loaded: bool = True) -> None:
     """Make the libraries of this process use one thread: the other cores have workers of their own.
 
     Libraries that are not loaded yet (loading one takes a second) follow the environment, which is set here too.
+
+    Args:
+        loaded: Also tell the libraries that are loaded. Not in a forked process: OpenCV waits there for threads of
+            its parent, and blosc2 crashes.
     """
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     for library, function in _SETTERS.items():
-        if library in sys.modules:
+        if loaded and library in sys.modules:
             getattr(sys.modules[library], function)(1)
 
 

@@ -1,0 +1,274 @@
+"""Reading processes: one thread each, bounded memory, and a run that goes on after one was killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from ct_vlm.datamodules import CTRateDataModule, ResumableDataLoader, make_loader
+from ct_vlm.datamodules.threads import OneThread
+from ct_vlm.datasets import CTRateDataset, ShardDataset, write_shards
+from ct_vlm.datasets.preprocessing.worker import _ONE_THREAD
+from ct_vlm.transforms import CTPreset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+PRESET = CTPreset("wide", size=(32, 48, 48))
+
+
+def private_kib() -> int:
+    """Return the memory of this process that is no file's."""
+    return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+class Watched(Dataset[dict[str, Any]]):
+    """A data set over and over, with what its process is like."""
+
+    def __init__(self, items: Any, size: int, *, leak: bool = False) -> None:
+        self.items, self.size = items, size
+        self.leaked: list[torch.Tensor] | None = [] if leak else None
+        self.started = multiprocessing.Value("i", 0)
+        self.kill_at: Path | None = None
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        with self.started.get_lock():
+            self.started.value += 1
+        if self.kill_at is not None and self.kill_at.exists() and index == int(self.kill_at.read_text()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        item = self.items[int(index) % len(self.items)]
+        if self.leaked is not None:
+            self.leaked.append(item["image"].clone())
+        return {"image": item["image"], "process": os.getpid(), "memory": private_kib(), "index": int(index)}
+
+
+def growth(watched: Watched, **arguments: Any) -> list[int]:
+    """Return by how many KiB each process grew after its first batches."""
+    seen: dict[int, list[int]] = {}
+    for batch in make_loader(watched, batch_size=4, num_workers=2, **arguments):
+        for process, memory in zip(batch["process"].tolist(), batch["memory"].tolist(), strict=True):
+            seen.setdefault(process, []).append(memory)
+    assert len(seen) == 2
+    assert os.getpid() not in seen
+    return [max(values[-20:]) - max(values[:40]) for values in seen.values()]
+
+
+@pytest.fixture
+def cached(tree: Any, tmp_path: Path) -> Callable[[str], CTRateDataset]:
+    """Builds a data set whose volumes are in the cache."""
+
+    def make(codec: str) -> CTRateDataset:
+        dataset = CTRateDataset(tree.root, preset=PRESET, cache_dir=tmp_path / codec, cache_codec=codec)
+        for index in range(len(dataset)):
+            _ = dataset[index]
+        return dataset
+
+    return make
+
+
+@pytest.mark.parametrize("codec", ["zstd", "uncompressed"])
+@pytest.mark.parametrize("prefetch", [1, 4])
+def test_memory_of_reading_processes_stays_flat(cached: Any, codec: str, prefetch: int) -> None:
+    found = growth(Watched(cached(codec), 400), prefetch_factor=prefetch)
+    assert max(found) < 4096  # the volumes that each process read are 28 MiB
+
+
+def test_memory_of_reading_shards_stays_flat(tree: Any, tmp_path: Path) -> None:
+    pytest.importorskip("litdata", reason="the extra [stream] is not installed")
+    write_shards(CTRateDataset(tree.root, preset=PRESET), tmp_path / "out", progress=False)
+    assert max(growth(Watched(ShardDataset(tmp_path / "out"), 400))) < 4096
+
+
+def test_a_leak_would_be_seen(cached: Any) -> None:
+    assert min(growth(Watched(cached("uncompressed"), 400, leak=True))) > 8192
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_no_more_is_read_ahead_than_was_asked_for(workers: int, prefetch: int) -> None:
+    watched = Watched([{"image": torch.zeros(1)}], 40)
+    batches = iter(make_loader(watched, batch_size=2, num_workers=workers, prefetch_factor=prefetch))
+    for taken in (1, 2, 3):
+        next(batches)
+        most = 2 * (taken + workers * prefetch)
+        end = time.monotonic() + 10
+        while watched.started.value < most and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert watched.started.value == most
+
+
+class Threads(Dataset[dict[str, Any]]):
+    """Tells how many threads its process uses."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        import blosc2
+        import cv2
+
+        array = np.arange(10**6)
+        return {
+            "torch": torch.get_num_threads(),
+            "cv2": cv2.getNumThreads(),
+            "blosc2": blosc2.asarray(array).schunk.cparams.nthreads,
+            "openmp": int(os.environ["OMP_NUM_THREADS"]),
+        }
+
+
+@pytest.fixture
+def threads_in_use(monkeypatch: pytest.MonkeyPatch):
+    """This process has used three threads in every library: what a fork of it has to be kept from."""
+    import blosc2
+    import cv2
+
+    for name in _ONE_THREAD:
+        monkeypatch.setenv(name, "3")
+    before = cv2.getNumThreads(), blosc2.set_nthreads(3), torch.get_num_threads()
+    cv2.setNumThreads(3)
+    torch.set_num_threads(3)
+    cv2.resize(np.zeros((2000, 2000), np.int16), (500, 500))
+    blosc2.asarray(np.arange(10**7))[:]
+    yield lambda: (cv2.getNumThreads(), blosc2.asarray(np.arange(9)).schunk.cparams.nthreads)
+    cv2.setNumThreads(before[0])
+    blosc2.set_nthreads(before[1])
+    torch.set_num_threads(before[2])
+
+
+ONE = {"torch": 1, "cv2": 1, "blosc2": 1, "openmp": 1}
+
+
+def test_forked_processes_use_one_thread(threads_in_use: Any) -> None:
+    loader = make_loader(Threads(), batch_size=1, num_workers=2, multiprocessing_context="fork", timeout=60)
+    for batch in loader:
+        assert {name: value.item() for name, value in batch.items()} == ONE
+    assert threads_in_use() == (3, 3)
+
+
+def test_new_processes_use_one_thread(threads_in_use: Any) -> None:
+    assert Threads()[0] == {"torch": 3, "cv2": 3, "blosc2": 3, "openmp": 3}
+    OneThread(None, forked=False)(0)
+    assert Threads()[0] == ONE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["spawn", "forkserver"])
+def test_processes_of_every_kind_read(tree: Any, start: str) -> None:
+    dataset = CTRateDataset(tree.root, preset=PRESET)
+    loader = make_loader(dataset, batch_size=2, num_workers=2, multiprocessing_context=start, timeout=120)
+    assert loader.worker_init_fn is None
+    assert torch.equal(next(iter(loader))["image"][0], dataset[0]["image"])
+    assert loader.worker_init_fn.forked is False
+
+
+def test_forks_of_a_process_with_threads_load_volumes(tree: Any, tmp_path: Path, threads_in_use: Any) -> None:
+    dataset = CTRateDataset(tree.root, preset=PRESET, cache_dir=tmp_path / "cache")
+    for _ in ("made", "from the cache"):
+        batches = list(make_loader(dataset, batch_size=2, num_workers=2, timeout=60))
+        assert len(batches) == 4
+    assert torch.equal(batches[0]["image"][0], dataset[0]["image"])
+
+
+def tell(worker: int) -> None:
+    """Stands for a start function of the user."""
+    os.environ["STARTED"] = str(worker)
+
+
+class Started(Threads):
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"started": int(os.environ["STARTED"]), "openmp": int(os.environ["OMP_NUM_THREADS"])}
+
+
+def test_start_functions_of_others_are_called_too() -> None:
+    loader = make_loader(Started(), batch_size=1, num_workers=2, worker_init_fn=tell)
+    for _ in range(2):
+        assert [batch["started"].item() for batch in loader] == [0, 1]
+    assert "STARTED" not in os.environ
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_memory_is_pinned_where_a_gpu_is(tree: Any, has_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    data = CTRateDataModule(tree.root, PRESET, val_fraction=0, num_workers=2, prefetch=3)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    assert loader.pin_memory is has_gpu
+    assert loader.prefetch_factor == 3
+    assert CTRateDataModule(tree.root, PRESET, pin_memory=not has_gpu).pin_memory is not has_gpu
+
+
+def order(loader: ResumableDataLoader) -> list[list[int]]:
+    return [batch["index"].tolist() for batch in loader]
+
+
+def test_a_run_goes_on_after_a_reading_process_was_killed(tmp_path: Path) -> None:
+    def loader(kill_at: Path | None = None) -> ResumableDataLoader:
+        watched = Watched([{"image": torch.zeros(1)}], 24)
+        watched.kill_at = kill_at
+        made = make_loader(watched, batch_size=2, shuffle=True, seed=4, num_workers=2)
+        made.set_epoch(1)
+        return made
+
+    expected = order(loader())
+    flag = tmp_path / "kill"
+    flag.write_text(str(expected[8][0]))
+    killed = loader(flag)
+    seen: list[list[int]] = []
+    states: list[dict[str, Any]] = []
+
+    def run() -> None:
+        for batch in killed:
+            seen.append(batch["index"].tolist())
+            states.append(killed.state_dict())
+
+    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)"):
+        run()
+    assert 0 < len(seen) <= 8
+    assert seen == expected[: len(seen)]
+    resumed = loader(flag)
+    flag.unlink()
+    resumed.load_state_dict(states[-1])
+    assert seen + order(resumed) == expected
+
+
+def test_processes_that_stay_resume_too() -> None:
+    def loader(**arguments: Any) -> ResumableDataLoader:
+        watched = Watched([{"image": torch.zeros(1)}], 14)
+        return make_loader(watched, batch_size=2, shuffle=True, seed=2, **arguments)
+
+    plain, epochs = loader(), []
+    for epoch in range(3):
+        plain.set_epoch(epoch)
+        epochs.append(order(plain))
+    lasting: dict[str, Any] = {"num_workers": 2, "persistent_workers": True}
+    staying = loader(**lasting)
+    for epoch in range(2):
+        staying.set_epoch(epoch)
+        assert order(staying) == epochs[epoch]
+    staying.set_epoch(2)
+    running = iter(staying)
+    seen = [next(running)["index"].tolist() for _ in range(3)]
+    state = staying.state_dict()
+    resumed = loader(**lasting)
+    resumed.load_state_dict(state)
+    assert seen + order(resumed) == epochs[2]
+    running.close()
+    staying.set_epoch(1)
+    assert order(staying) == epochs[1]  # what was left of the broken-off pass does not come now
+    staying.load_state_dict(state)
+    assert seen + order(staying) == epochs[2]
