@@ -106,7 +106,7 @@ def _has_to_turn(path: Path, source: str, row: ScanMetadata | None, oblique: str
 def _whole(volume: Volume, preset: CTPreset, out: NDArray[np.int16] | None) -> Volume:
     """Return a loaded volume on the grid."""
     plan = preset.plan(volume)
-    array = preset.resample(volume)
+    array = np.ascontiguousarray(preset.resample(volume))  # of a box, a view that would keep the whole volume
     if out is not None:
         _check_out(out, array.shape)
         np.copyto(out, array)

@@ -139,7 +139,8 @@ class SlabResampler:
     def _write(self, index: int, make: Callable[[NDArray[np.int16]], None]) -> None:
         """Have a finished slice written to its place, by way of the cache where rows do not lie in one piece."""
         place = self._target[index]
-        if place.flags.c_contiguous:
+        # numpy calls a flipped axis of one voxel contiguous too, and OpenCV does not
+        if place.strides == self._rounded.strides:
             make(place)
             return
         make(self._rounded)

@@ -77,6 +77,17 @@ def test_every_stored_order_and_flip(chest: np.ndarray, save: Any, codes: tuple[
         assert found.provenance.axcodes == codes
 
 
+@pytest.mark.parametrize("shape", [(1, 6, 5), (6, 1, 5), (6, 5, 1), (1, 1, 7), (7, 1, 1), (1, 7, 1)], ids=str)
+def test_axes_of_one_voxel_in_every_order(chest: np.ndarray, save: Any, shape: tuple[int, ...]) -> None:
+    for codes in AXCODES[::5]:
+        image = stored_as(chest[tuple(slice(n) for n in shape)], codes)
+        path = save(np.asarray(image.dataobj), affine=image.affine)
+        volume = load_volume(path, check=False)
+        for preset in (CTPreset("1", size=(3, 4, 5)), CTPreset("2", size=(2, 3, 1)), CTPreset("3", spacing=(9, 3, 3))):
+            found = load_on_grid(path, preset, check=False)
+            assert np.abs(found.array.astype(int) - preset.resample(volume)).max() <= 1
+
+
 @pytest.mark.parametrize("axcodes", AXCODES[::5], ids="".join)
 @pytest.mark.parametrize("interpolation", ["linear", "antialias", "area"])
 def test_every_wanted_order(chest: np.ndarray, save: Any, axcodes: Any, interpolation: Any) -> None:
@@ -103,6 +114,7 @@ def test_every_wanted_order(chest: np.ndarray, save: Any, axcodes: Any, interpol
         CTPreset("pad alone", spacing=(5.0, 4.0, 4.0), size=(20, 25, 30), pad_hu=-7),
         CTPreset("kept slices", size=(None, 12, 12)),
         CTPreset("box", size=(8, 8, 8), foreground_hu=-900),
+        CTPreset("box alone", foreground_hu=200),
         CTPreset("area", size=(5, 7, 9), interpolation="area"),
     ],
     ids=lambda preset: preset.name,
@@ -113,6 +125,7 @@ def test_geometries(chest: np.ndarray, save: Any, preset: CTPreset) -> None:
     found = load_on_grid(path, preset)
     assert np.abs(found.array.astype(int) - preset.resample(volume)).max() <= 1
     np.testing.assert_allclose(found.spacing, preset.resampled_spacing(volume))
+    assert found.array.flags.c_contiguous
     if preset.interpolation == "linear" and preset.foreground_hu is None:
         assert np.abs(found.array - reference(path, preset)).max() <= 0.57
 
