@@ -61,6 +61,7 @@ COMMANDS = {
     "evaluate": Command(
         "ct_vlm.cli.evaluate", "score report files, compare systems, write an HTML report", user_code=True
     ),
+    "attributes": Command("ct_vlm.cli.attributes", "measure organs and lesions of a scan from its masks"),
     "list": Command("ct_vlm.cli.list_parts", "list components, models and presets"),
     "env": Command("ct_vlm.cli.env", "show versions, devices and optional packages"),
 }
