@@ -44,7 +44,7 @@ TABLE_CODES: dict[str, tuple[str, str, str]] = {
     "table.duplicate_row": ("warning", "A row appears more than once.", "Delete the copies; the first is used."),
     "table.conflicting_rows": (
         "error",
-        "A volume is listed twice with different contents.",
+        "A volume, or a region of it, is listed twice with different contents.",
         "Keep the right row; the data sets use the first.",
     ),
     "table.row_without_file": (

@@ -50,6 +50,7 @@ class RegionTables:
         self.patients: set[str] = set()
         self.reported: set[str] | None = None
         self._with_region: set[str] = set()
+        self._sentences: dict[tuple[str, str], str] = {}
 
     def check(self) -> None:
         """Read every table."""
@@ -100,7 +101,7 @@ class RegionTables:
         """Return the check of each column; an absent column is noted once, elsewhere."""
         return {
             "Anatomy": self._check_anatomy,
-            "Sentence": _check_sentence,
+            "Sentence": self._check_sentence,
             "Presence": _check_presence,
             "Size": _check_size,
         }
@@ -117,10 +118,13 @@ class RegionTables:
         elif len(levels) == 1 and levels[0] in RADGENOME_REGIONS:
             self._with_region.add(volume)
 
-
-def _check_sentence(table: TableReader, volume: str, row: Row) -> None:
-    if row.cells.get("Sentence", "-").strip().lower() in _WHOLE:
-        table.note("anatomy.blank_sentence", row, volume)
+    def _check_sentence(self, table: TableReader, volume: str, row: Row) -> None:
+        sentence, path = row.cells.get("Sentence", "-").strip(), row.cells.get("Anatomy", "").strip()
+        if sentence.lower() in _WHOLE:
+            table.note("anatomy.blank_sentence", row, volume)
+        elif "/" not in path and sentence != self._sentences.setdefault((volume, path), sentence):
+            # deeper rows are no region's report
+            table.note("table.conflicting_rows", row, f"{volume}: {path or 'whole scan'}")
 
 
 def _check_presence(table: TableReader, volume: str, row: Row) -> None:
