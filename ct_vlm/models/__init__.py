@@ -5,14 +5,19 @@ from __future__ import annotations
 from ct_vlm.models.classification import ClassificationModel
 from ct_vlm.models.registry import MODELS, build_model, list_models
 from ct_vlm.models.segmentation import SegmentationModel
+from ct_vlm.models.segmenters import CallableSegmenter, FileSegmenter, ModelSegmenter, Segmenter
 from ct_vlm.models.transfer import TransferReport, transfer
 from ct_vlm.models.u_vlm import u_vlm, u_vlm_classification, u_vlm_encoder, u_vlm_head, u_vlm_segmentation
 from ct_vlm.models.vlm import VisionLanguageModel
 
 __all__ = [
     "MODELS",
+    "CallableSegmenter",
     "ClassificationModel",
+    "FileSegmenter",
+    "ModelSegmenter",
     "SegmentationModel",
+    "Segmenter",
     "TransferReport",
     "VisionLanguageModel",
     "build_model",
