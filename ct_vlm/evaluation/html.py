@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from ct_vlm.metrics import Explanation, RelianceResult
 
 
+_LEGEND = (
+    '<p class="note">Marked: sentences that decided a label which <mark class="found">both state</mark>, the '
+    'prediction <mark class="missed">misses</mark> or <mark class="invented">invents</mark>; words in bold matched.</p>'
+)
+
+
 @dataclass(frozen=True)
 class Page:
     """What the report shows.
@@ -95,4 +101,6 @@ def _cases(page: Page, name: str) -> Iterator[str]:
     for title, cases in (("Worst cases", worst), ("Best cases", best)):
         if cases:
             yield f"<h2>{title}{f' of {escape(name)}' if len(page.systems) > 1 else ''}</h2>"
+            if page.explain is not None:
+                yield _LEGEND
             yield from (case_card(case, page.explain) for case in cases)

@@ -44,8 +44,9 @@ def label_bars(systems: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_xlim(0, 1)
     axes.set_xlabel("F1 (line: interval over patients; in brackets: positive references)")
     axes.grid(axis="x", lw=0.3)
+    axes.set_axisbelow(True)
     if len(systems) > 1:
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside upper center", ncols=len(systems))
     return figure
 
 

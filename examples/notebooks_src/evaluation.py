@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import HTML, display
+from IPython.display import HTML
 
 from ct_vlm.evaluation import Extras, Files, Settings, evaluate_files
 from ct_vlm.metrics import RuleLabeler, TemplateWriter, frequent_report, plot_reliance, visual_reliance
@@ -35,7 +35,7 @@ folder = Path(tempfile.mkdtemp())
 # %%
 phantoms = [make_phantom(seed, (24, 40, 40)) for seed in range(480)]
 train, calibration, test = phantoms[:280], phantoms[280:360], phantoms[360:]
-names = [f"valid_{number}_a_1" for number in range(len(test))]
+names = [f"valid_{number + 1}_a_1" for number in range(len(test))]
 HU_EDGES = [-1100, -960, -900, -780, -600, -350, -150, -20, 35, 80, 160, 400, 2500]
 
 
@@ -88,7 +88,8 @@ upper = fit_thresholds(test_probabilities, true_labels, split="oracle")
 
 # %% [markdown]
 # System A writes its labels as a report, with sentences of training reports. System B always writes
-# the same. Their reports go into files, as those of any model would.
+# the most frequent training report (no two of phantoms are alike, so here it is the first). Their
+# reports go into files, as those of any model would.
 
 # %%
 train_reports = [phantom.findings_text for phantom in train]
@@ -106,7 +107,7 @@ def save(name, column, ids, texts):
 
 
 truth = save("references.csv", "Findings_EN", names, [phantom.findings_text for phantom in test])
-training = save("train.csv", "Findings_EN", [f"train_{i}_a_1" for i in range(len(train))], train_reports)
+training = save("train.csv", "Findings_EN", [f"train_{i + 1}_a_1" for i in range(len(train))], train_reports)
 system_a = save("linear.csv", "prediction", names, write_reports([phantom.volume for phantom in test]))
 system_b = save("constant.csv", "prediction", names, frequent_report(train_reports, len(test)))
 
@@ -211,4 +212,4 @@ for path in study.write(folder / "evaluation", num_cases=3):
 
 # %%
 page = escape((folder / "evaluation" / "report.html").read_text(encoding="utf-8"))
-display(HTML(f'<div><iframe srcdoc="{page}" width="100%" height="700"></iframe></div>'))
+HTML(f'<div><iframe srcdoc="{page}" width="100%" height="700"></iframe></div>')
