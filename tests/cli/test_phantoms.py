@@ -61,3 +61,25 @@ def test_every_layout_can_be_named() -> None:
     phantoms.add_arguments(parser)
     choices = next(action.choices for action in parser._actions if action.dest == "layout")
     assert set(choices) == set(LAYOUTS)
+
+
+def test_radgenome_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ct_vlm.phantoms import RADGENOME_DEFECTS
+
+    arguments = [
+        "phantoms",
+        "--layout",
+        "radgenome",
+        "--out",
+        str(tmp_path),
+        "--count",
+        "2",
+        "--shape",
+        "8",
+        "12",
+        "12",
+    ]
+    assert main([*arguments, "--defects", "--workers", "0"]) == 0
+    assert f"{len(RADGENOME_DEFECTS)} of them defective" in capsys.readouterr().out
+    assert (tmp_path / "dataset/train_region_mask/seg_train_1_a_1/lung.nii.gz").is_file()
+    assert main([*arguments, "--layout", "ct_rate"]) == 1
