@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -109,6 +109,11 @@ class StoredArray(ABC):
             DamagedEntryError: If a byte that is needed is not as it was written.
         """
         return None
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: a copy would read whatever file has this one's number there."""
+        msg = f"`{self._record.name}` of an open cache entry cannot be pickled; index it, or pickle the entry."
+        raise TypeError(msg)
 
     def close(self) -> None:
         """Forget the file, which the entry closes."""

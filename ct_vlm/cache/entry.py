@@ -129,6 +129,10 @@ class CacheEntry(Mapping[str, StoredArray]):
         """Close the file."""
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Have copies and other processes open the file anew: the number of an open file means nothing to them."""
+        return read_entry, (self.path,)
+
     def __del__(self) -> None:
         """Close the file that nobody closed."""
         if getattr(self, "_handle", None) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -151,6 +152,16 @@ def test_a_closed_entry_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises((OSError, DamagedEntryError)):
         _ = array[...]
     np.testing.assert_array_equal(kept, noise((30, 60, 60))[:2])
+
+
+def test_a_pickled_entry_opens_its_file_anew(tmp_path: Path) -> None:
+    write_entry(tmp_path / "a.ctcache", {"x": np.arange(9)})
+    with read_entry(tmp_path / "a.ctcache") as entry:
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(entry["x"])
+        with pickle.loads(pickle.dumps(entry)) as other:
+            assert other["x"][3:5].tolist() == [3, 4]
+        assert entry["x"][...].tolist() == list(range(9))  # the copy closed its own file
 
 
 def test_memory_that_was_used_before_does_no_harm(tmp_path: Path) -> None:
