@@ -150,6 +150,10 @@ class ArrayCache:
             return False
         return True
 
+    def try_writing_again(self) -> None:
+        """Forget that an entry could not be written: there may be room or permission by now."""
+        self._writable = True
+
     def get(
         self, name: str, key: Mapping[str, Any], make: Callable[[], dict[str, NDArray[Any]]]
     ) -> dict[str, NDArray[Any]]:

@@ -78,7 +78,8 @@ class FailureReport:
         """Write the tables and close the journal, however the run ended."""
         if self._journal is not None:
             self._write_tables()
-            self._journal.close()
+            with contextlib.suppress(OSError):  # what a full disk did not take is written again here
+                self._journal.close()
             self._journal = None
 
     def known(self) -> dict[str, Failure]:

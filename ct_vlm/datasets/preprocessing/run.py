@@ -107,6 +107,7 @@ def preprocess(
         raise ConfigError(cause, "Pass `cache_dir=` to the data set.")
     count = plan_workers(workers, memory_per_worker).workers
     _check(engine, count, timeout, max_failures)
+    dataset.cache.try_writing_again()
     setup = Setup(dataset.preset, dataset.hu_source, dataset.cache)
     samples = (shard or Shard()).of(dataset.samples)
     preset = f"{dataset.preset.name}-{dataset.preset.geometry_hash()}"

@@ -81,7 +81,7 @@ def preprocess_one(sample: Sample, setup: Setup) -> Outcome:
             state = "present"
         else:
             preprocessed(sample, setup.preset, setup.hu_source, setup.cache)
-            if not path.is_file():
+            if not is_present(path, setup):  # a damaged one may still lie there
                 failure = _cache_failure(sample, setup)
     except Exception as error:  # one file, whatever is wrong with it, must not end the run
         failure = _failure(sample, error, "" if path is None else relative_entry(path, setup))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -131,10 +132,27 @@ def test_stops_after_max_failures(make_dataset, tree: Any) -> None:
 
 def test_stops_where_the_cache_cannot_be_written(make_dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    result = preprocess(make_dataset("valid", tmp_path / "file/cache"), progress=False)
+    dataset = make_dataset("valid", tmp_path / "file/cache")
+    result = preprocess(dataset, progress=False)
     assert list(result.failures) == ["valid_1_a_1"]
     assert "Cannot write" in result.stopped
     assert result.report is None
+    (tmp_path / "file").unlink()
+    assert len(preprocess(dataset, progress=False).made) == 3
+
+
+def test_a_damaged_entry_on_a_full_disk_is_not_taken_for_made(make_dataset, tmp_path: Path) -> None:
+    preprocess(make_dataset("valid"), progress=False)
+    entry = next((tmp_path / "cache/small").glob("valid_2_a_1*"))
+    os.truncate(entry, entry.stat().st_size // 2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))  # neither entries nor the report can be written
+    try:
+        result = preprocess(make_dataset("valid"), progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (result.made, result.present, list(result.failures)) == ([], ["valid_1_a_1"], ["valid_2_a_1"])
+    assert "Cannot write" in result.stopped
 
 
 def test_shards_fill_one_cache(make_dataset, tmp_path: Path, cache_entries, tree: Any) -> None:
