@@ -12,14 +12,17 @@ from ct_vlm.attributes.placing import Places
 from ct_vlm.attributes.result import Effusion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from ct_vlm.attributes.components import Component
     from ct_vlm.attributes.masks import MaskSet
     from ct_vlm.attributes.result import Side
 
     Mask = NDArray[np.bool_]
+
+_BOTH_SHARE = 0.2  # (inferred)
 
 
 def measure_effusions(
@@ -27,9 +30,11 @@ def measure_effusions(
 ) -> tuple[Effusion, ...] | None:
     """Measure the pleural effusion of each side.
 
-    A mask that names its side is taken at its word. Otherwise each voxel belongs to the side of
-    the nearest lung; where either lung has no mask, or an empty one (it may have collapsed), the
-    side stays unknown rather than wrong.
+    A mask that names its side is taken at its word. Otherwise a component belongs to the side of the
+    lung that most of it is nearest to, or is divided voxel by voxel if at least a fifth of it is
+    nearest to the other: fluid of one side reaches over the spine, and that of both sides may touch.
+    Where either lung has no mask, or an empty one (it may have collapsed), the side stays unknown
+    rather than wrong. (All of this is inferred.)
 
     Args:
         masks: Of the scan.
@@ -45,41 +50,36 @@ def measure_effusions(
     whole = masks.structure("pleural effusion")
     if whole is None and not sided:
         return None
-    parts: dict[Side | None, Mask] = {
-        side: _large(mask, min_volume_ml / masks.voxel_ml) for side, mask in sided.items()
-    }
+    min_voxels = max(1.0, min_volume_ml / masks.voxel_ml)
+    parts: dict[Side | None, Mask] = {side: np.zeros(masks.shape, bool) for side in (*SIDES, None)}
+    for side, mask in sided.items():
+        for component in find_components(mask, min_voxels)[1]:
+            parts[side][component.box] |= component.mask
     if whole is not None:
         rest = whole & ~np.logical_or.reduce(list(sided.values())) if sided else whole
-        for side, mask in _by_side(_large(rest, min_volume_ml / masks.voxel_ml), lungs, masks.spacing).items():
-            parts[side] = parts[side] | mask if side in parts else mask
-    order: tuple[Side | None, ...] = (*SIDES, None)
-    return tuple(_measure(side, parts[side], masks) for side in order if side in parts and parts[side].any())
+        _divide(find_components(rest, min_voxels)[1], lungs, masks.spacing, parts)
+    return tuple(_measure(side, mask, masks) for side, mask in parts.items() if mask.any())
 
 
-def _large(mask: Mask, min_voxels: float) -> Mask:
-    """Return a mask without its small components."""
-    result = np.zeros(mask.shape, bool)
-    for component in find_components(mask, max(1.0, min_voxels))[1]:
-        result[component.box] |= component.mask
-    return result
-
-
-def _by_side(
-    mask: Mask, lungs: Mapping[Side | None, Mask], spacing: tuple[float, float, float]
-) -> dict[Side | None, Mask]:
-    """Split fluid by the nearest lung."""
-    box = bounding_box(mask)
-    if box is None:
-        return {}
-    if any(side not in lungs or not lungs[side].any() for side in SIDES):
-        return {None: mask}
-    numbers, _ = Places({side: lungs[side] for side in SIDES}, spacing).votes(box, mask[box])
-    result: dict[Side | None, Mask] = {}
-    for number, side in enumerate(SIDES, start=1):
-        part = np.zeros(mask.shape, bool)
-        part[box][mask[box]] = numbers == number
-        result[side] = part
-    return result
+def _divide(
+    components: Sequence[Component],
+    lungs: Mapping[Side | None, Mask],
+    spacing: tuple[float, float, float],
+    parts: dict[Side | None, Mask],
+) -> None:
+    """Add components of fluid to the side of the nearest lung."""
+    is_known = all(side in lungs and lungs[side].any() for side in SIDES)
+    places = Places({side: lungs[side] for side in SIDES} if is_known else {}, spacing)
+    for component in components:
+        numbers, _ = places.votes(component.box, component.mask)
+        if numbers is None:
+            parts[None][component.box] |= component.mask
+            continue
+        share = float(np.mean(numbers == 1))
+        if min(share, 1 - share) < _BOTH_SHARE:
+            numbers = np.full(len(numbers), 1 if share > 0.5 else 2)
+        for number, side in enumerate(SIDES, start=1):
+            parts[side][component.box][component.mask] |= numbers == number
 
 
 def _measure(side: Side | None, mask: Mask, masks: MaskSet) -> Effusion:

@@ -42,8 +42,8 @@ def render_attributes(attributes: PatientAttributes, *, max_listed: int = 10) ->
     """Return the text of patient attributes.
 
     Every item stands in every text, in the same order: what was looked for and is not there reads
-    "none" ("not seen" for an organ), what was not looked for "not assessed". Millilitres are whole,
-    millimetres have one decimal.
+    "none" ("not seen" for an organ, of which less than half a millilitre counts as none), what was not
+    looked for "not assessed". Millilitres are whole, millimetres have one decimal.
 
     Args:
         attributes: What was measured.
@@ -131,9 +131,9 @@ def carried_by_text(attributes: PatientAttributes, *, max_listed: int = 10) -> P
         return LesionGroup(lesions.count, tuple(named))
 
     known = {(organ.name, organ.side): organ for organ in attributes.organs}
-    # an empty mask has no volume and no border
+    # an organ that is not seen has no border
     organs = (
-        replace(o, volume_ml=whole(o.volume_ml), is_partial=o.is_partial and o.volume_ml > 0)
+        replace(o, volume_ml=whole(o.volume_ml), is_partial=o.is_partial and whole(o.volume_ml) > 0)
         for name, side, _ in _ORGANS
         if (o := known.get((name, side))) is not None
     )
@@ -158,10 +158,10 @@ def _organ_items(attributes: PatientAttributes) -> Iterator[tuple[str, str]]:
         organ = attributes.organ(name, side)
         if organ is None:
             yield title, _UNKNOWN
-        elif organ.volume_ml == 0:
+        elif round(organ.volume_ml) == 0:
             yield title, _UNSEEN
         else:
-            yield title, f"{organ.volume_ml:.0f} mL{_PARTIAL if organ.is_partial else ''}"
+            yield title, f"{round(organ.volume_ml)} mL{_PARTIAL if organ.is_partial else ''}"
 
 
 def _group_text(group: LesionGroup | None, max_listed: int) -> str:
