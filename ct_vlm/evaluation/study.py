@@ -274,6 +274,6 @@ def _regions(pairs: Pairs, settings: Settings, scheme: str) -> dict[str, Any]:
 
 
 def _name(path: str | Path, taken: Any = ()) -> str:
-    """Return a short name of a system: its file's, with its folder where two are alike."""
-    name = Path(path).stem
-    return name if name not in taken else str(Path(path).with_suffix(""))
+    """Return a short name of a system: its file's, with its folder (or a number) where two are alike."""
+    choices = (Path(path).stem, str(Path(path).with_suffix("")), f"{Path(path).stem} (2)")
+    return next(name for name in choices if name not in taken)

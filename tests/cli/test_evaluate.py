@@ -92,3 +92,34 @@ def test_input_files_stay_as_they_are(files) -> None:
     before = {path: path.read_bytes() for path in files.glob("*.csv")}
     assert evaluate(files) == 0
     assert before == {path: path.read_bytes() for path in files.glob("*.csv")}
+
+
+def test_a_system_beside_itself_has_two_names(files, capsys) -> None:
+    assert evaluate(files, "--compare", str(files / "ours.csv"), "--permutations", "0", "--scorers", "green") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("4 reports of 3 patients") == 2
+    assert "not computed: green: " in printed
+
+
+def test_baselines_regions_and_probabilities_are_printed(files, capsys) -> None:
+    from ct_vlm.text.labels import CT_RATE_LABELS
+
+    train = files / "train.csv"
+    train.write_text("VolumeName,Findings_EN\ntrain_1_a_1,Heart size increased.\ntrain_2_a_1,No nodule.\n")
+    scores = files / "scores.csv"
+    rows = [",".join(["VolumeName", *CT_RATE_LABELS]), *(",".join([name, *["0.7"] * 18]) for name in IDS)]
+    scores.write_text("\n".join(rows))
+    more = ["--train-reports", str(train), "--regions", "six", "--scores", str(scores), "--calibration", "oracle"]
+    assert evaluate(files, *more) == 0
+    printed = capsys.readouterr().out
+    for expected in ("Baselines, to beat", "template (oracle)", "regions: mean micro F1", "fixed thresholds",
+                     "oracle thresholds"):  # fmt: skip
+        assert expected in printed
+    assert "calibrated thresholds" not in printed
+
+
+def test_a_table_with_semicolons_is_named(files, capsys) -> None:
+    path = files / "excel.csv"
+    path.write_text("id;prediction\na;x\n")
+    assert main(["evaluate", "--predictions", str(path), "--references", str(files / "references.csv")]) == 1
+    assert "separated by semicolons" in capsys.readouterr().err
