@@ -119,6 +119,15 @@ class Rescale:
             target: Where HU go.
         """
         self._voxels += source.size
+        values = self._rescaled(source)
+        if values.min() < -32768 or values.max() > 32767:
+            self._clipped += int(((values < -32768) | (values > 32767)).sum())
+            np.clip(values, -32768, 32767, out=values)
+        target[...] = values
+
+    @np.errstate(invalid="ignore", over="ignore")  # what is not finite is counted
+    def _rescaled(self, source: NDArray[Any]) -> NDArray[Any]:
+        """Return whole numbers of HU, 0 and a count where there is none."""
         values: NDArray[Any] = source.astype(self._type)
         if self._type is np.int32:
             values += np.int32(self._intercept)
@@ -129,11 +138,8 @@ class Rescale:
             finite = np.isfinite(values)
             if not finite.all():
                 self._missing += int((~finite).sum())
-                np.nan_to_num(values, copy=False)
-        if values.min() < -32768 or values.max() > 32767:
-            self._clipped += int(((values < -32768) | (values > 32767)).sum())
-            np.clip(values, -32768, 32767, out=values)
-        target[...] = values
+                values[~finite] = 0.0
+        return values
 
     def finish(self) -> tuple[str, ...]:
         """Return what had to be changed.

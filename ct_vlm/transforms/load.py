@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_WRONG_IN_FILE = "The file itself holds these values: download it again, or exclude it."
+
 
 def load_volume(
     path: str | Path,
@@ -167,6 +169,8 @@ def _check(hu: NDArray[np.int16], file: NiftiFile, source: str) -> None:
         check_hu(hu, file.path)
     except HUError as error:
         if source == "header" or (file.slope, file.intercept) == (1, 0) or not _header_gives_hu(file):
+            if source == "fixed" and 'hu_source="fixed"' in error.cure:  # which is what was done
+                raise HUError(error.cause, _WRONG_IN_FILE) from error
             raise
         cure = (
             f"Its header's slope {file.slope:g} and intercept {file.intercept:g}, which "

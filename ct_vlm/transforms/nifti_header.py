@@ -164,7 +164,8 @@ def _affine(header: Any) -> NDArray[np.float64]:
     if not (int(header["sform_code"]) or int(header["qform_code"])):
         return nothing  # nibabel would assume L, A, S and others L, P, S, without a word
     try:
-        return np.asarray(header.get_best_affine(), dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # damaged numbers: whoever needs the affine checks it
+            return np.asarray(header.get_best_affine(), dtype=np.float64)
     except (HeaderDataError, ValueError):
         return nothing
 

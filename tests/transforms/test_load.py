@@ -19,7 +19,7 @@ from ct_vlm.errors import (
     VolumeGeometryError,
     VolumeReadError,
 )
-from ct_vlm.transforms import load_label_map, load_volume
+from ct_vlm.transforms import load_label_map, load_on_grid, load_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -326,6 +326,25 @@ def test_values_that_are_no_hu(chest: np.ndarray, save: Save, change: Any, messa
     with pytest.raises(HUError, match=message):
         load_volume(path)
     assert digest(path) == before
+
+
+def test_values_wrong_in_the_file_itself_are_not_blamed_on_the_rule(chest: np.ndarray, save: Save) -> None:
+    with pytest.raises(HUError, match=r"rescaled twice.*download it again"):
+        load_volume(save(chest - 1024), "fixed")
+
+
+@pytest.mark.filterwarnings("error")
+def test_damaged_floats_give_errors_and_no_warnings(chest: np.ndarray, save: Save) -> None:
+    signalling, huge = b"\x01\x00\xa0\x7f", np.float32(3e38).tobytes()
+    path = save(chest.astype(np.float32))
+    patch_header(path, 352, signalling)
+    patch_header(path, 112, huge)  # the slope
+    for load in (load_volume, lambda file: load_on_grid(file, "phantom")):
+        with pytest.raises(HUError, match="NaN or infinite"):
+            load(path)
+    path = save(chest)
+    patch_header(path, 280, signalling)
+    assert any("affine" in repair for repair in load_volume(path).provenance.repairs)
 
 
 def test_the_check_can_be_switched_off(chest: np.ndarray, save: Save) -> None:
