@@ -38,9 +38,6 @@ class RadGenomeDataModule(VolumeDataModule):
             ``prompt`` and the answer ``report``.
         templates: Wording of the questions, see :class:`ct_vlm.datasets.RadGenomeVQA`.
         labels: CT-RATE's label tables of both splits, if batches should hold labels.
-        batch_size: Samples a batch and process in training.
-        eval_batch_size: The same in evaluation; ``batch_size`` unless given.
-        num_workers: Reading processes of each loader.
         val_fraction: Share of training patients that validate; 0 for none.
         seed: Decides validation patients, orders and random choices.
         predict_split: Split that ``predict`` reads, without need of tables.
@@ -50,10 +47,9 @@ class RadGenomeDataModule(VolumeDataModule):
         cache_dir: Where preprocessed volumes and masks are kept; ``None`` for no cache.
         cache_codec: How new ones are written, see :class:`ct_vlm.cache.ArrayCache`.
         check_files: Look every file up on disk.
-        pin_memory: Page-locked memory; where a GPU is, unless given.
-        drop_last: Leave an incomplete last training batch out.
-        balance: Draw rare labels more often in training, from 0 to 1; needs ``labels``.
-        prefetch: Batches that each reading process prepares ahead.
+        **loader: ``batch_size``, ``eval_batch_size``, ``num_workers``, ``pin_memory``, ``drop_last``,
+            ``balance`` (needs ``labels``) and ``prefetch``, see
+            :class:`ct_vlm.datamodules.VolumeDataModule`.
 
     **Shape:**
         - image: ``(B, C, D, H, W)`` after transfer.
@@ -78,9 +74,6 @@ class RadGenomeDataModule(VolumeDataModule):
         tasks: Sequence[str] | None = None,
         templates: Mapping[str, str | Sequence[str]] | None = None,
         labels: str | Path | Sequence[str | Path] | None = None,
-        batch_size: int = 1,
-        eval_batch_size: int | None = None,
-        num_workers: int = 0,
         val_fraction: float = 0.05,
         seed: int = 0,
         predict_split: str = "valid",
@@ -90,22 +83,9 @@ class RadGenomeDataModule(VolumeDataModule):
         cache_dir: str | Path | None = None,
         cache_codec: str = "zstd",
         check_files: bool = True,
-        pin_memory: bool | None = None,
-        drop_last: bool = False,
-        balance: float = 0.0,
-        prefetch: int = 2,
+        **loader: Any,
     ) -> None:
-        super().__init__(
-            preset,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            pin_memory=pin_memory,
-            drop_last=drop_last,
-            balance=balance,
-            prefetch=prefetch,
-        )
+        super().__init__(preset, seed=seed, **loader)
         self.root = root
         self.val_fraction = val_fraction
         self.predict_split = check_split(predict_split)

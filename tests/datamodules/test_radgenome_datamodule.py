@@ -118,8 +118,10 @@ def test_it_is_built_from_a_configuration(tree: PhantomManifest) -> None:
     parser.add_subclass_arguments(RadGenomeDataModule, "data")
     regions = {"lungs": ["left lung", "right lung"], "heart": "heart"}
     settings = {"root": str(tree.root), "regions": regions, "mask_level": "anatomy", "tasks": ["report", "size"]}
+    settings["batch_size"] = 3  # of the base class
     config = parser.parse_object({"data": {"class_path": "RadGenomeDataModule", "init_args": settings}})
     data = parser.instantiate_classes(config).data
+    assert (data.batch_size, data.tasks) == (3, ["report", "size"])
     data.tasks = None
     data.setup("test")
     assert data.datasets["test"].regions == ("lungs", "heart")
