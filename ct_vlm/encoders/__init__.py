@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from ct_vlm.encoders.base import Encoder
 from ct_vlm.encoders.residual_unet import ResidualUNetEncoder
+from ct_vlm.encoders.slice_encoder import SliceEncoder
 
-__all__ = ["Encoder", "ResidualUNetEncoder"]
+__all__ = ["Encoder", "ResidualUNetEncoder", "SliceEncoder"]
