@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ct_vlm.cache import ArrayCache
 from ct_vlm.datasets.ct_rate import MissingText, check_choice
 from ct_vlm.datasets.epoch_index import draw_seed, epoch_of
-from ct_vlm.datasets.radgenome.index import RadGenomeIndex, RadGenomeOptions
+from ct_vlm.datasets.radgenome.index import RadGenomeIndex, RadGenomeOptions, require_masks
 from ct_vlm.datasets.radgenome.layout import RadGenomeLayout, masks_of
 from ct_vlm.datasets.radgenome.masks import (
     MaskMethod,
@@ -187,9 +187,10 @@ class RadGenomeDataset(Dataset[dict[str, Any]]):
             masks = self._masks(sample, self.mask_folder)
             item["region_masks"] = torch.from_numpy(masks["masks"])
             item["region_mask_found"] = torch.from_numpy(masks["found"])
-            item["region_present"] = item["region_masks"].flatten(1).any(1).bool()
         if self.augment is not None:
             item = self.augment(item, draw_seed(self.seed, "augment", epoch_of(index), int(index)))
+        if "region_masks" in item:  # an augmentation may move a small region out of the volume
+            item["region_present"] = item["region_masks"].flatten(1).any(1).bool()
         return item
 
     def record(self, index: int) -> dict[str, Any]:
@@ -244,6 +245,8 @@ class RadGenomeDataset(Dataset[dict[str, Any]]):
         scheme = self.scheme
         parts = [scheme.masked(index) for index in range(len(scheme.names))]
         found = find_masks(masks_of(folder, sample.name.volume_id), dict.fromkeys(m for part in parts for m in part))
+        if self.missing_mask == "error":
+            require_masks(found, parts, sample.name.volume_id, folder)
         files = [[found[member] for member in part if member in found] for part in parts]
         key = {
             **cache_key(sample, self.preset, self.hu_source),

@@ -19,7 +19,7 @@ from ct_vlm.errors import DatasetError
 from ct_vlm.text.regions import RADGENOME_REGIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from ct_vlm.datasets.layout import VolumeName
@@ -161,8 +161,7 @@ class RadGenomeIndex:
         if names and scheme.level == "anatomy":
             _check_known(wanted, seen, masks_of(folder, names[0].volume_id))
         if lacking and self.options.missing_mask == "error":
-            cause = f"{len(lacking)} masks are missing below `{folder}`, e.g. {'; '.join(lacking[:3])}."
-            raise DatasetError(cause, 'Restore them, list the volumes in `exclude`, or pass `missing_mask="absent"`.')
+            raise _missing(lacking, folder)
 
 
 def region_texts(members: Mapping[str, str], scheme: RegionScheme) -> dict[str, str]:
@@ -200,6 +199,30 @@ def merged(regions: Mapping[str, str], template: str) -> str:
     return " ".join(
         template.format(region=name, Region=name[:1].upper() + name[1:], text=text) for name, text in regions.items()
     )
+
+
+def require_masks(found: Collection[str], members: Iterable[Sequence[str]], volume_id: str, folder: str | Path) -> None:
+    """Raise if a volume lacks a mask other than those that most scans lack.
+
+    Args:
+        found: Regions or anatomies that have a file.
+        members: Those that should.
+        volume_id: The volume.
+        folder: Where masks lie.
+
+    Raises:
+        DatasetError: If one is missing.
+    """
+    wanted = dict.fromkeys(member for part in members for member in part)
+    lacking = [f"{volume_id}: {member}" for member in wanted if member not in found and member not in RARE]
+    if lacking:
+        raise _missing(lacking, folder)
+
+
+def _missing(lacking: Sequence[str], folder: str | Path) -> DatasetError:
+    """Return the error about missing masks."""
+    cause = f"{len(lacking)} masks are missing below `{folder}`, e.g. {'; '.join(lacking[:3])}."
+    return DatasetError(cause, 'Restore them, list the volumes in `exclude`, or pass `missing_mask="absent"`.')
 
 
 def _check_known(wanted: Sequence[str], seen: set[str], example: Path) -> None:

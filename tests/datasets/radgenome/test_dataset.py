@@ -267,6 +267,17 @@ def test_a_flip_exchanges_lateral_regions_and_their_flags(sound: PhantomManifest
     assert torch.equal(item["region_masks"][0], data[0]["region_masks"][1].flip(-1))
 
 
+def test_a_region_that_an_augmentation_moves_out_is_not_present(sound: PhantomManifest, open_tree: Open) -> None:
+    def crop(item: dict[str, Any], seed: int) -> dict[str, Any]:
+        return {**item, "region_masks": item["region_masks"] * (torch.arange(24) < 2)[:, None, None]}
+
+    plain, cropped = (open_tree(sound, augment=augment)[0] for augment in (None, crop))
+    heart = RADGENOME_REGIONS.index("heart")
+    assert plain["region_present"][heart]
+    assert not cropped["region_present"][heart]
+    assert cropped["region_mask_found"][heart]
+
+
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Path]]:
     """Record every folder that is listed."""

@@ -164,6 +164,15 @@ def test_missing_masks_can_be_an_error(broken: PhantomManifest, open_tree: Any, 
     assert len(open_tree(broken, missing_mask="error", exclude=broken_ones)) > 0
 
 
+def test_missing_masks_are_found_when_read_where_the_tables_were_trusted(
+    broken: PhantomManifest, open_tree: Any, item_of: Any, by_defect: Any
+) -> None:
+    data = open_tree(broken, missing_mask="error", check_files=False)
+    assert item_of(data, "train_1_a_1")["region_present"][LUNG]
+    with pytest.raises(DatasetError, match=f"1 masks are missing .*{by_defect('missing_mask')}: lung"):
+        item_of(data, by_defect("missing_mask"))
+
+
 def test_another_case_is_taken_and_listed(
     broken: PhantomManifest, open_tree: Any, item_of: Any, by_defect: Any
 ) -> None:
