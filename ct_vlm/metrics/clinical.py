@@ -12,7 +12,7 @@ from ct_vlm.metrics.functional.inputs import as_predicted_texts
 from ct_vlm.metrics.functional.ratios import check_zero_division
 from ct_vlm.metrics.labeler import RuleLabeler
 from ct_vlm.text.labels import CT_RATE_LABELS
-from ct_vlm.text.sections import clean_missing
+from ct_vlm.text.sections import clean_missing, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,4 +128,4 @@ def _are_texts(values: Any) -> bool:
     """Tell whether values are reports rather than labels."""
     if hasattr(values, "ndim"):
         return bool(values.ndim == 1)
-    return len(values) > 0 and all(isinstance(v, str | float) or v is None for v in values)
+    return len(values) > 0 and all(isinstance(v, str) or is_missing(v) for v in values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,25 @@ class ReportSections:
 
     findings: str = ""
     impressions: str = ""
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a value stands for no text: ``None``, NaN of any kind, or the missing value of a pandas column.
+
+    Blank text is text; see :func:`clean_missing`.
+
+    Args:
+        value: Any value.
+
+    Example:
+        >>> from ct_vlm.text.sections import is_missing
+        >>> [is_missing(v) for v in (None, float("nan"), "", 0.0)]
+        [True, True, False, False]
+    """
+    if isinstance(value, numbers.Real):
+        return math.isnan(value)
+    # pandas is not imported for the sake of two classes
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def clean_missing(value: Any) -> str:

@@ -2,10 +2,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from ct_vlm.errors import DatasetError, ShapeError
-from ct_vlm.metrics.functional.inputs import as_groups, check_unique, match_ids
+from ct_vlm.metrics.functional.inputs import (
+    as_groups,
+    as_predicted_texts,
+    as_reference_texts,
+    check_unique,
+    match_ids,
+)
 
 
 def test_ids_are_matched_in_the_order_of_the_references():
@@ -42,3 +50,17 @@ def test_rows_without_a_group_are_named(blank):
 def test_groups_must_be_as_many_as_rows():
     with pytest.raises(ShapeError, match="`patients` with 3 rows, but got 2"):
         as_groups(["a", "b"], 3, "patients")
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, np.float32("nan"), pd.NA, pd.NaT])
+def test_every_kind_of_missing_prediction_counts(missing):
+    assert as_predicted_texts(["a", missing]) == (["a", ""], 1)
+    with pytest.raises(DatasetError, match=r"not text in row 1 .*1 wrong row\(s\): 1\. Pass strings\."):
+        as_reference_texts(["a", missing])
+
+
+def test_columns_and_iterators_are_lists_of_reports():
+    column = pd.Series(["a", 3], index=[7, 9])
+    with pytest.raises(DatasetError, match=r"not text in row 1 \(3\)"):
+        as_predicted_texts(column)
+    assert as_predicted_texts(iter(["a", None])) == (["a", ""], 1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ct_vlm.errors import DatasetError, ShapeError
-from ct_vlm.text.sections import clean_missing
+from ct_vlm.text.sections import clean_missing, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence, Sized
@@ -159,7 +158,7 @@ def as_groups(values: Sequence[Hashable], size: int, name: str) -> tuple[NDArray
         cause = f"Expected `{name}` with {size} rows, but got {len(groups)}."
         raise ShapeError(cause, "Pass one value a report.")
     blank = [
-        row for row, value in enumerate(groups) if _is_missing(value) or (isinstance(value, str) and not value.strip())
+        row for row, value in enumerate(groups) if is_missing(value) or (isinstance(value, str) and not value.strip())
     ]
     if blank:
         cause = f"`{name}` is missing in row {blank[0]}; {_count(blank)}."
@@ -178,8 +177,7 @@ def as_predicted_texts(predictions: Sequence[Any]) -> tuple[list[str], int]:
     Raises:
         DatasetError: If an item is neither text nor missing.
     """
-    _check_texts(predictions, "predictions", allow_missing=True)
-    texts = [text if isinstance(text, str) else "" for text in predictions]
+    texts = [text if isinstance(text, str) else "" for text in _checked_texts(predictions, "predictions", True)]
     return texts, sum(not clean_missing(text) for text in texts)
 
 
@@ -192,28 +190,24 @@ def as_reference_texts(references: Sequence[Any]) -> list[str]:
     Raises:
         DatasetError: If an item is not text.
     """
-    _check_texts(references, "references", allow_missing=False)
-    return list(references)
+    return _checked_texts(references, "references", False)
 
 
-def _check_texts(texts: Sequence[Any], name: str, *, allow_missing: bool) -> None:
-    """Raise with the rows that are no text."""
-    if isinstance(texts, str):
+def _checked_texts(given: Sequence[Any], name: str, allow_missing: bool) -> list[Any]:
+    """Return reports as a list; raise with the rows that are no text."""
+    if isinstance(given, str):
         cause = f"`{name}` is one string."
         raise DatasetError(cause, "Pass a list of reports.")
+    texts = list(given)
     wrong = [
-        row for row, text in enumerate(texts) if not (isinstance(text, str) or (allow_missing and _is_missing(text)))
+        row for row, text in enumerate(texts) if not (isinstance(text, str) or (allow_missing and is_missing(text)))
     ]
     if wrong:
         cause = f"`{name}` is not text in row {wrong[0]} ({texts[wrong[0]]!r}); {_count(wrong)}."
         raise DatasetError(
             cause, "Pass strings." if not allow_missing else "Pass strings, or None where one is missing."
         )
-
-
-def _is_missing(value: Any) -> bool:
-    """Tell whether a value stands for no report."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return texts
 
 
 def _as_matrix(values: Any, name: str, num_labels: int) -> Tensor:

@@ -12,7 +12,7 @@ from ct_vlm.metrics.labeler.explanation import Decision, Explanation, Mention
 from ct_vlm.metrics.labeler.lexicon import LABEL_RULES
 from ct_vlm.metrics.labeler.rules import change_rules
 from ct_vlm.text.labels import CT_RATE_LABELS
-from ct_vlm.text.sections import clean_missing
+from ct_vlm.text.sections import clean_missing, is_missing
 from ct_vlm.text.sentences import split_sentences
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class RuleLabeler:
 
 def _sentences(report: Any, row: int) -> list[str]:
     """Return the sentences of a report."""
-    if not isinstance(report, str) and report is not None and not (isinstance(report, float) and np.isnan(report)):
+    if not isinstance(report, str) and not is_missing(report):
         cause = f"Report {row} is a {type(report).__name__} ({report!r}), not text."
         raise ConfigError(cause, "Pass strings, or None for a missing report.")
     text = clean_missing(report)
