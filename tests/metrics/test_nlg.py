@@ -179,6 +179,14 @@ def test_reports_that_are_counted_already_are_not_counted_again(golden_nlg, monk
             nlg_scores(*wrong, metrics=["bleu"], statistics=statistics)
 
 
+def test_a_score_that_was_not_counted_is_not_left_out_in_silence(golden_nlg):
+    pairs = golden_nlg["predictions"], golden_nlg["references"]
+    statistics = nlg_statistics(*pairs, metrics=["bleu"])
+    assert statistics.families == ("bleu",)
+    with pytest.raises(ConfigError, match="do not hold 'rouge', 'cider'"):
+        nlg_scores(*pairs, metrics=["bleu", "rouge", "cider"], statistics=statistics)
+
+
 def test_what_lacks_a_resource_is_skipped_with_the_reason_or_raises_if_asked_for(monkeypatch):
     def fail(*_):
         raise MissingDependencyError("METEOR needs Java.", "Install it.")

@@ -75,7 +75,7 @@ def nlg_scores(
     Raises:
         ShapeError: If there are not as many predictions as references.
         DatasetError: If a text is no text.
-        ConfigError: If the protocol or a metric is unknown.
+        ConfigError: If the protocol or a metric is unknown, or ``statistics`` are not of these reports.
         CTVLMError: If a metric that was asked for lacks a resource, or the model cannot be loaded.
 
     Example:
@@ -102,12 +102,11 @@ def nlg_scores(
     """
     rules = get_protocol(protocol)
     families = choose_families(metrics, bertscore_model)
+    counted = [name for name in families if name in RESAMPLED]
     if statistics is None:
-        chosen = [name for name in families if name in RESAMPLED]
-        statistics = nlg_statistics(predictions, references, protocol, chosen)
-    elif (statistics.protocol, len(statistics)) != (protocol, len(references)):
-        cause = f"`statistics` are of {len(statistics)} reports under {statistics.protocol!r}."
-        raise ConfigError(cause, f"Pass those of these {len(references)} reports under {protocol!r}.")
+        statistics = nlg_statistics(predictions, references, protocol, counted)
+    else:
+        _check_statistics(statistics, protocol, len(references), counted)
     scores: dict[str, Any] = {k: value for k, value in statistics.scores().items() if k.split("_")[0] in families}
     found, notes, skipped = _with_resources(
         predictions, references, rules, families, bertscore_model, may_skip=metrics is None
@@ -118,6 +117,17 @@ def nlg_scores(
     result = summarise(scores, protocol, len(statistics), statistics.missing_predictions, families, skipped)
     versions = result["versions"] | notes.pop("versions", {})
     return {**result, **notes, "versions": versions}
+
+
+def _check_statistics(statistics: NlgStatistics, protocol: str, num_reports: int, families: Sequence[str]) -> None:
+    """Refuse statistics of other reports, of another protocol, or without a family that is asked for."""
+    if (statistics.protocol, len(statistics)) != (protocol, num_reports):
+        cause = f"`statistics` are of {len(statistics)} reports under {statistics.protocol!r}."
+        raise ConfigError(cause, f"Pass those of these {num_reports} reports under {protocol!r}.")
+    absent = [name for name in families if name not in statistics.families]
+    if absent:
+        cause = f"`statistics` do not hold {', '.join(map(repr, absent))}."
+        raise ConfigError(cause, "Count these in `nlg_statistics(..., metrics=...)`, or ask for fewer `metrics`.")
 
 
 def summarise(

@@ -53,6 +53,12 @@ class NlgStatistics:
         """Return the number of reports."""
         return self.num_samples
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families of scores that were counted."""
+        held = {"bleu": self.bleu is not None, "rouge": bool(self.rouge), "cider": self.cider is not None}
+        return tuple(name for name in RESAMPLED if held[name])
+
     def scores(self) -> dict[str, float]:
         """Return the scores of all reports, each counted once."""
         return {name: float(values[0]) for name, values in self.resample(np.ones((1, self.num_samples))).items()}
