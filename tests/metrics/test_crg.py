@@ -50,9 +50,21 @@ def test_missing_predictions_count_as_negative():
     assert crg_score([[1, 0], None], [[1, 0], [0, 1]]) == crg_score([[1, 0], [0, 0]], [[1, 0], [0, 1]])
 
 
-def test_sizes_must_agree():
+@pytest.mark.parametrize("targets", [[[0, 1], [1, 0]], [0, 1], [None]])
+def test_sizes_must_agree(targets):
     with pytest.raises(ShapeError):
-        crg_score([[0, 1]], [[0, 1], [1, 0]])
+        crg_score([[0, 1]], targets)
+
+
+def test_a_row_of_unknown_targets_may_come_first():
+    assert crg_score([[1, 1], [1, 0]], [None, [1, 0]]) == {
+        "crg": 1.0,
+        "tp": 1,
+        "fn": 0,
+        "fp": 0,
+        "positives": 1,
+        "cells": 2,
+    }
 
 
 def test_the_class_equals_the_function_and_merges(targets):

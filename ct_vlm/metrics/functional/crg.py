@@ -32,6 +32,10 @@ def crg_score(predictions: Any, targets: Any) -> dict[str, float]:
     Shape:
         - predictions, targets: ``(B, K)``.
 
+    Raises:
+        ShapeError: If sizes differ, or there are no columns.
+        DatasetError: If a value is neither 0, 1 nor NaN.
+
     Example:
         >>> from ct_vlm.metrics.functional import crg_score
         >>> crg_score([[1, 0], [0, 1]], [[1, 0], [0, 1]])["crg"]
@@ -84,8 +88,8 @@ def compute_crg(counts: Tensor) -> dict[str, float]:
 
 
 def _width(targets: Any) -> int:
-    """Return the number of columns of a matrix or of rows."""
+    """Return the number of columns of a matrix or of the first row that has any."""
     shape = getattr(targets, "shape", None)
     if shape is not None:
-        return int(shape[-1])
-    return len(targets[0]) if len(targets) else 0
+        return int(shape[-1]) if len(shape) else 0
+    return next((len(row) for row in targets if hasattr(row, "__len__")), 0)
