@@ -59,14 +59,20 @@ def java_statistics(predictions: Sequence[str], references: Sequence[str]) -> ND
     except subprocess.TimeoutExpired as error:
         cause = f"METEOR 1.5 scored {len(lines)} pairs for more than {patience:.0f} s and was stopped."
         raise MeteorProgramError(cause, "Try fewer pairs at a time, and see that 2 GB of memory are free.") from error
+    except OSError as error:
+        cause = f"Java cannot be started: {error}."
+        raise MeteorProgramError(cause, "Check that `java -version` works, or leave METEOR out.") from error
     return _read_statistics(done.stdout, len(lines), done.stderr)
 
 
 def java_version() -> str:
-    """Return the first line of ``java -version``."""
-    done = subprocess.run(  # noqa: S603 - a fixed command
-        [find_java(), "-version"], capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
-    )
+    """Return the first line of ``java -version``, or "unknown" where it says nothing."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            [find_java(), "-version"], capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):  # scores that took minutes are not lost for a version
+        return "unknown"
     lines = (done.stderr or done.stdout).splitlines()
     return lines[0] if lines else "unknown"
 
