@@ -285,7 +285,7 @@ def _interval(value: float, replicates: Array, tails: Array, left_out: Array | N
     levels = tails if left_out is None else _bca_levels(value, known, left_out, tails)
     low, high = np.quantile(known, levels)
     side = 1 + min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
-    p_value = min(1.0, 2 * side / (1 + len(known))) if test else None
+    p_value = min(1.0, 2 * int(side) / (1 + len(known))) if test else None
     return Interval(
         value, float(low), float(high), float(known.std(ddof=1) if len(known) > 1 else 0), undefined, p_value
     )
