@@ -35,15 +35,31 @@ def test_golden_values(golden):
     assert scores["zero_division"] == 0
 
 
+@pytest.mark.parametrize("zero_division", [0, 1])
+def test_golden_values_of_both_conventions(golden, zero_division):
+    labels = golden["labels"]
+    scores = clinical_scores(labels["predictions"], labels["targets"], NAMES4, zero_division=zero_division)
+    expected = labels["scores_zero_division_1" if zero_division else "scores"]
+    for average in AVERAGES:
+        assert triple(scores, average) == pytest.approx(expected[average], abs=1e-12)
+    for name, values in labels["per_label"][str(zero_division)].items():
+        assert [scores["per_label"][label][name] for label in NAMES4] == pytest.approx(values, abs=1e-12)
+
+
+@pytest.mark.parametrize("zero_division", [0, 1, math.nan])
 @pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_scikit_learn(average, seed):
+def test_equals_scikit_learn(average, seed, zero_division):
     metrics = pytest.importorskip("sklearn.metrics")
     predictions, targets = random_labels(seed), random_labels(seed + 10)
     targets[:, 3] = False
     predictions[:, 4] = False
-    expected = metrics.precision_recall_fscore_support(targets, predictions, average=average, zero_division=0)
-    assert triple(clinical_scores(predictions, targets), average) == pytest.approx(expected[:3], abs=1e-12)
+    targets[0] = predictions[0] = False
+    found = triple(clinical_scores(predictions, targets, zero_division=zero_division), average)
+    expected = metrics.precision_recall_fscore_support(
+        targets, predictions, average=average, zero_division=zero_division
+    )
+    assert found == pytest.approx(expected[:3], abs=1e-12, nan_ok=True)
 
 
 def test_per_label_scores_equal_scikit_learn():

@@ -80,6 +80,31 @@ def test_rouge_of_rouge_score(golden_nlg, use_stemmer):
     assert found["rouge_l"].mean() == pytest.approx(expected["rougeL_mean"], abs=1e-12)
 
 
+@pytest.mark.parametrize("use_stemmer", [False, True])
+def test_rouge_score_itself(golden_nlg, use_stemmer):
+    names = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+    scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(names, use_stemmer)
+    pairs = zip(golden_nlg["references"], golden_nlg["predictions"], strict=True)
+    found = [scorer.score(*pair) for pair in pairs]
+    expected = golden_nlg["rouge_score"][str(use_stemmer)]
+    for name in names:
+        assert [scores[name].fmeasure for scores in found] == pytest.approx(expected[name], abs=1e-12)
+    for part in ("precision", "recall"):
+        values = [getattr(scores["rougeL"], part) for scores in found]
+        assert values == pytest.approx(expected[f"rougeL_{part}"], abs=1e-12)
+
+
+def test_rouge_of_the_package_called_rouge(golden_nlg):
+    """Nobody's protocol, but a package of that name: it counts distinct n-grams and splits at points."""
+    pairs = golden_nlg["predictions"], golden_nlg["references"]
+    package = pytest.importorskip("rouge").Rouge()
+    found = package.get_scores(*pairs)
+    for name, expected in golden_nlg["pypi_rouge"].items():
+        assert [scores[name]["f"] for scores in found] == pytest.approx(expected, abs=1e-12)
+    ours = nlg_scores(*pairs, "hf_evaluate", ["rouge"])["rouge_l"]
+    assert abs(ours - sum(golden_nlg["pypi_rouge"]["rouge-l"]) / 6) > 0.05  # another score under the same name
+
+
 def test_hf_evaluate_does_not_stem(golden_nlg):
     scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], "hf_evaluate", ["rouge"])
     expected = golden_nlg["rouge_score"]["False"]
@@ -142,6 +167,9 @@ def test_torchmetrics(golden_nlg):
             found = getattr(text, name)(n_gram=order, smooth=smooth)(golden_nlg["predictions"], references)
             assert float(found) == pytest.approx(scores[f"bleu_{order}"], abs=1e-6), key
     expected = golden_nlg["torchmetrics"]["ROUGEScore"]
+    theirs = text.ROUGEScore(rouge_keys=("rouge1", "rouge2", "rougeL"))(golden_nlg["predictions"], references)
+    for name, value in theirs.items():
+        assert float(value) == pytest.approx(expected[name.lower()], abs=1e-6), name
     scores = nlg_scores(golden_nlg["predictions"], golden_nlg["references"], "hf_evaluate", ["rouge"])
     for name in ("rouge1", "rouge2", "rougel"):
         assert scores[f"rouge_{name[-1]}"] == pytest.approx(expected[f"{name}_fmeasure"], abs=1e-6)
