@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from ct_vlm.metrics import ClassifierScores, ClinicalEfficacy, CRGScore, ReportBLEU
+from ct_vlm.metrics import ClassifierScores, ClinicalEfficacy, CRGScore, ReportBLEU, ReportNLG
 
 REPORTS = ["Heart size increased.", "Pleural effusion is seen.", "No nodule was seen.", "A nodule is seen.", "Normal."]
 
@@ -20,7 +20,9 @@ def scores_of(rows):
     probabilities, targets = rng.random((5, 18)), (rng.random((5, 18)) < 0.5).astype(int)
     predictions = (probabilities > 0.5).astype(int)
     metrics = {"bleu": ReportBLEU(), "efficacy": ClinicalEfficacy(), "auroc": ClassifierScores(), "crg": CRGScore()}
-    metrics["bleu"].update([REPORTS[r] for r in rows], [REPORTS[r - 1] for r in rows])
+    metrics["nlg"] = ReportNLG(metrics=["bleu", "rouge", "cider"])
+    for name in ("bleu", "nlg"):
+        metrics[name].update([REPORTS[r] for r in rows], [REPORTS[r - 1] for r in rows])
     metrics["efficacy"].update([REPORTS[r] for r in rows], targets[rows])
     metrics["auroc"].update(torch.tensor(probabilities[rows]), torch.tensor(targets[rows]))
     metrics["crg"].update(predictions[rows], targets[rows])
