@@ -53,9 +53,8 @@ def test_ellipses_are_off_by_at_most_one_voxel(spacing):
         plane = ellipse(a, b, rng.uniform(0, np.pi), spacing, rng.uniform(-0.5, 0.5, 2) * spacing)
         long_mm, short_mm = plane_extent(plane, spacing)
         worst = max(worst, abs(long_mm - 2 * a))
-        # across a chord that is itself up to a voxel off the axis, the extent may add its tilt
-        tilt = voxel / (2 * a)
-        assert abs(short_mm - 2 * b) <= voxel + tilt * 2 * a * np.sqrt(1 - (b / a) ** 2) + voxel
+        # its direction is that of the chord, which digits tilt a little
+        assert abs(short_mm - 2 * b) <= 1.5 * voxel
     assert worst <= voxel
     assert worst > 0.1  # a digitised shape cannot be exact: the comparison compares something
 
