@@ -87,14 +87,25 @@ class ResumableDataLoader(DataLoader[Any]):
             yield batch
 
     def _processes(self) -> Iterator[Any]:
-        """Start the reading processes, or let those that are there begin anew."""
+        """Start the reading processes, or let those that are there begin anew, and yield their batches.
+
+        Raises:
+            DatasetError: If one dies at a moment at which torch does not notice it by itself.
+        """
         if not isinstance(self.worker_init_fn, OneThread):
             # here and not in the constructor: Lightning sets its own function where there is none
             context = self.multiprocessing_context or multiprocessing
             forked = context.get_start_method() == "fork"
             self.worker_init_fn = OneThread(self.worker_init_fn, forked=forked)
         with one_thread_to_inherit():
-            return super().__iter__()
+            batches = super().__iter__()
+        try:
+            yield from batches
+        except (ConnectionError, EOFError) as error:
+            if str(error).startswith("Caught"):  # the data set's own error, which torch passes on
+                raise
+            cause = "A reading process died while it handed over a batch."
+            raise DatasetError(cause, "Look for a lack of memory, and resume from the last checkpoint.") from error
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the batches given out in it, and what they depend on."""

@@ -19,6 +19,7 @@ from ct_vlm.datamodules import CTRateDataModule, ResumableDataLoader, make_loade
 from ct_vlm.datamodules.threads import OneThread
 from ct_vlm.datasets import CTRateDataset, ShardDataset, write_shards
 from ct_vlm.datasets.preprocessing.worker import _ONE_THREAD
+from ct_vlm.errors import DatasetError
 from ct_vlm.transforms import CTPreset
 
 if TYPE_CHECKING:
@@ -236,7 +237,9 @@ def test_a_run_goes_on_after_a_reading_process_was_killed(tmp_path: Path) -> Non
             seen.append(batch["index"].tolist())
             states.append(killed.state_dict())
 
-    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)"):
+    # torch's error, or ours where the process died while it handed over a batch
+    reasons = r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)|A reading process died"
+    with pytest.raises((RuntimeError, DatasetError), match=reasons):
         run()
     assert 0 < len(seen) <= 8
     assert seen == expected[: len(seen)]
@@ -244,6 +247,27 @@ def test_a_run_goes_on_after_a_reading_process_was_killed(tmp_path: Path) -> Non
     flag.unlink()
     resumed.load_state_dict(states[-1])
     assert seen + order(resumed) == expected
+
+
+class Broken(Threads):
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        raise ConnectionResetError(self.message)
+
+
+def test_errors_of_the_data_set_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConnectionResetError, match="the store is gone"):
+        list(make_loader(Broken("the store is gone"), batch_size=1, num_workers=1))
+
+    def lost(loader: Any) -> Any:
+        raise ConnectionResetError(104, "Connection reset by peer")
+        yield
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", lost)
+    with pytest.raises(DatasetError, match="A reading process died"):
+        list(make_loader(Threads(), batch_size=1, num_workers=1))
 
 
 def test_processes_that_stay_resume_too() -> None:
