@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -65,15 +65,12 @@ def fold_channels(conv: nn.Conv2d, mean: Sequence[float], std: Sequence[float]) 
     if conv.groups != 1 or (shifts and (conv.bias is None or _pads(conv))):
         cause = f"The patch embedding {conv} cannot hold the mean {tuple(mean)} in its weights."
         raise ConfigError(cause, "Pass `input_mode='repeat'`.")
-    options = {"device": conv.weight.device, "dtype": torch.float64}
-    scaled = conv.weight.detach().double() / torch.tensor(std, **options)[:, None, None]
-    bias = None
-    if conv.bias is not None:
-        bias = conv.bias.detach().double() - (scaled * torch.tensor(mean, **options)[:, None, None]).sum((1, 2, 3))
-    folded = nn.Conv2d(
-        1, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, bias=bias is not None,
-        device=conv.weight.device, dtype=conv.weight.dtype,
-    )  # fmt: skip
+    means, stds = (torch.tensor(v, dtype=torch.float64, device=conv.weight.device)[:, None, None] for v in (mean, std))
+    scaled = conv.weight.detach().double() / stds
+    bias = None if conv.bias is None else conv.bias.detach().double() - (scaled * means).sum((1, 2, 3))
+    sizes: dict[str, Any] = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    folded = nn.Conv2d(1, conv.out_channels, **sizes, bias=bias is not None, device=conv.weight.device)
+    folded.to(conv.weight.dtype)
     with torch.no_grad():
         folded.weight.copy_(scaled.sum(1, keepdim=True))
         if folded.bias is not None and bias is not None:

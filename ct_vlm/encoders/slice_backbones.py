@@ -224,7 +224,7 @@ def _options(config: Any) -> dict[str, Any]:
     if type(config) not in AutoModel._model_mapping:
         cause = f"transformers has no model for a config of type `{config.model_type}`."
         raise ConfigError(cause, "Use a `model_type` that AutoModel knows, such as 'dinov2' or 'vit'.")
-    names = inspect.signature(AutoModel._model_mapping[type(config)].__init__).parameters
+    names = inspect.signature(AutoModel._model_mapping[type(config)]).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in names else {}
 
 

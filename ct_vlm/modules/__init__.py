@@ -15,8 +15,8 @@ from ct_vlm.modules.visual_injection import MultiLayerVisualInjection
 from ct_vlm.modules.visual_tokens import VisualTokenProjector
 
 __all__ = [
-    "AttributeText",
     "R2_PRESETS",
+    "AttributeText",
     "Connector",
     "GridPositionEmbedding",
     "LabelTokens",
