@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CLINICAL = [f"{a}_{s}" for a in ("micro", "macro", "weighted", "samples") for s in ("precision", "recall", "f1")]
-_NOT_SCORES = {"protocol", "not_in_source", "skipped", "num_samples", "coverage", "missing_predictions", "versions"}
+_COUNTS = {"num_samples", "coverage", "missing_predictions"}
 
 
 def json_values(value: Any) -> Any:
@@ -43,11 +43,16 @@ def score_names(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     found: dict[str, None] = {}
     for scores in systems.values():
-        found |= dict.fromkeys(name for name in scores["nlg"] or () if name not in _NOT_SCORES)
+        found |= dict.fromkeys(name for name, value in (scores["nlg"] or {}).items() if _is_score(name, value))
     for scores in systems.values():
         if scores["clinical"]:
             found |= dict.fromkeys([*_CLINICAL, "crg"])
     return list(found)
+
+
+def _is_score(name: str, value: Any) -> bool:
+    """Tell whether an entry is a score rather than what it depends on."""
+    return name not in _COUNTS and (value is None or isinstance(value, int | float))
 
 
 def score_value(scores: Mapping[str, Any], name: str) -> float | None:

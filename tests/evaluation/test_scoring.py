@@ -168,3 +168,13 @@ def test_systems_on_other_reports_cannot_be_compared(predictions, references) ->
     )
     with pytest.raises(DatasetError, match="4 and 2 reports"):
         compare((pairs, evaluate(pairs, FEW)), (fewer, evaluate(fewer, FEW)), FEW)
+
+
+def test_what_scores_depend_on_is_no_score(predictions, references) -> None:
+    from ct_vlm.evaluation.values import score_names
+
+    found = evaluate(pair_reports(predictions, references), FEW).scores
+    found["nlg"] |= {"meteor": 0.5, "meteor_settings": {"variant": "1.5"}, "tokenizer": "x"}
+    names = score_names({"ours": found})
+    assert {"bleu_4", "meteor", "micro_f1", "crg"} <= set(names)
+    assert set(names).isdisjoint({"meteor_settings", "tokenizer", "protocol", "versions", "skipped", "coverage"})
