@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -295,6 +296,21 @@ def test_unreadable_files_are_named_errors_and_stay_untouched(kind: str, chest: 
     assert caught.value.cure
     assert digest(path) == before
     assert [item.name for item in path.parent.iterdir()] == ["scan.nii.gz"]
+
+
+@pytest.mark.parametrize("load", [load_volume, lambda path: load_on_grid(path, "phantom")], ids=["whole", "streamed"])
+def test_a_gzip_bomb_is_decoded_no_further_than_its_header_asks(chest: np.ndarray, save: Save, load: Any) -> None:
+    path = save(chest)
+    bomb = gzip.compress(gzip.decompress(path.read_bytes()) + bytes(2**24))
+    path.write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(VolumeReadError, match="goes on behind"):
+            load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+    assert path.read_bytes() == bomb
 
 
 def test_four_dimensions(chest: np.ndarray, save: Save) -> None:

@@ -140,9 +140,16 @@ def _failure(sample: Sample, error: Exception, entry: str) -> Failure:
         type(error).__name__,
         cause=error.cause if isinstance(error, CTVLMError) else str(error) or type(error).__name__,
         cure=error.cure if isinstance(error, CTVLMError) else "",
-        quarantined=isinstance(error, VolumeError) or not (known or isinstance(error, OSError | MemoryError)),
+        quarantined=_lies_in_file(error) or not (known or isinstance(error, OSError | MemoryError)),
         entry=entry,
     )
+
+
+def _lies_in_file(error: Exception) -> bool:
+    """Tell whether a file's content is to blame, and not a disk or network that may be back by the next run."""
+    origin = error.__cause__
+    # gzip's own complaints are OSErrors too, without the system's number
+    return isinstance(error, VolumeError) and not (isinstance(origin, OSError) and origin.errno is not None)
 
 
 def _cache_failure(sample: Sample, setup: Setup) -> Failure:

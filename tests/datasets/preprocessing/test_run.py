@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -96,6 +97,27 @@ def test_a_file_that_disappears_is_tried_again(make_dataset, tree: Any) -> None:
     assert preprocess(dataset, progress=False).known == []
     hidden.rename(path)
     assert preprocess(dataset, progress=False).made == ["train_2_a_1"]
+
+
+def test_a_disk_that_fails_for_a_while_quarantines_nothing(
+    make_dataset, tree: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ct_vlm.transforms import nifti
+
+    original = nifti.read_header
+
+    def failing(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "train_2_a_1.nii.gz":
+            raise OSError(errno.EIO, "Input/output error")
+        return original(path, *arguments, **options)
+
+    truncate(tree.path("train_3_a_1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(nifti, "read_header", failing)
+        result = preprocess(make_dataset(), progress=False)
+    assert list(result.failures) == ["train_2_a_1", "train_3_a_1"]
+    again = preprocess(make_dataset(), progress=False)
+    assert (again.made, again.known) == (["train_2_a_1"], ["train_3_a_1"])
 
 
 def test_failures_of_another_preset_do_not_count(make_dataset, tree: Any, loads: list[str]) -> None:
