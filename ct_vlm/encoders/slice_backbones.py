@@ -224,7 +224,8 @@ def _options(config: Any) -> dict[str, Any]:
     if type(config) not in AutoModel._model_mapping:
         cause = f"transformers has no model for a config of type `{config.model_type}`."
         raise ConfigError(cause, "Use a `model_type` that AutoModel knows, such as 'dinov2' or 'vit'.")
-    names = inspect.signature(AutoModel._model_mapping[type(config)]).parameters
+    model_class: Any = AutoModel._model_mapping[type(config)]
+    names = inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in names else {}
 
 
