@@ -44,6 +44,8 @@ class WorkerPlan:
     def __str__(self) -> str:
         """Return one line that says what decides."""
         memory = "memory unknown" if self.memory is None else f"{self.memory:.1f} GiB free"
+        if self.workers == 0:
+            return "this process alone"
         noun = "worker" if self.workers == 1 else "workers"
         return f"{self.workers} {noun} ({self.cores} cores, {memory}, {self.memory_per_worker:g} GiB a worker)"
 

@@ -43,7 +43,8 @@ def test_memory_caps(machine) -> None:
 
 def test_a_number_is_taken_as_it_is(machine) -> None:
     assert machine({}, workers=100).workers == 100
-    assert machine({}, workers=0).workers == 0
+    alone = machine({}, workers=0)
+    assert (alone.workers, str(alone)) == (0, "this process alone")
 
 
 @pytest.mark.parametrize(
