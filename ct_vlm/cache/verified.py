@@ -50,8 +50,10 @@ def verified_pieces(status: os.stat_result, count: int, *, fresh: bool = False) 
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, count)
     if fresh or time.time_ns() - status.st_ctime_ns < _RACY_NS:
         return VerifiedPieces(np.zeros(count, dtype=bool))
-    state = _SEEN.setdefault(identity, np.zeros(count, dtype=bool))
-    _SEEN.move_to_end(identity)
+    state = _SEEN.pop(identity, None)  # and back in at the end; another thread may drop it at any time
+    if state is None:
+        state = np.zeros(count, dtype=bool)
+    _SEEN[identity] = state
     while len(_SEEN) > _LIMIT:
         _SEEN.popitem(last=False)
     return VerifiedPieces(state)
