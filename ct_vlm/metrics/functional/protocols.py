@@ -20,7 +20,7 @@ METRICS = ("bleu", "rouge", "cider", "meteor", "bertscore")
 class Protocol:
     """How one field's evaluation cleans, splits and scores reports.
 
-    Attributes:
+    Args:
         source: Where it was read.
         in_source: Scores that the source computes; the others are computed on the same cleaned text,
             and results list them under ``not_in_source``.
