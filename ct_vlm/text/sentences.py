@@ -11,11 +11,12 @@ _BOUNDARY = re.compile(
     r"""
       \n+ | [;!"“”«»•·▪●]+          # line ends, quotes and bullets
     | (?<![^\s])[-\u2013*](?=\s+\S)(?=\s*[A-Z])   # a dash or star before a capital: a list item
-    | \?(?=\s+[A-Z])                # a question mark that ends a sentence
+    | \?(?=\s+\w)                   # a question mark, unless `_is_inner_question` says otherwise
     | \.                            # a full stop, unless `_is_inner_stop` says otherwise
     """,
     re.VERBOSE,
 )
+_BRACKET_REACH = 200
 _LAST_WORD = re.compile(r"([A-Za-z]+)$")
 
 
@@ -44,6 +45,8 @@ def split_sentences(text: str) -> list[str]:
     for match in _BOUNDARY.finditer(text):
         mark = match.group()
         if mark == "." and _is_inner_stop(text, match.start(), has_capitals=has_capitals):
+            continue
+        if mark == "?" and _is_inner_question(text, start, match.end(), has_capitals=has_capitals):
             continue
         if mark[0] == "\n" and has_capitals and _is_wrapped_line(text, match.start(), match.end()):
             continue
@@ -78,6 +81,14 @@ def _is_inner_stop(text: str, position: int, *, has_capitals: bool) -> bool:
     if len(word.group(1)) == 1:
         return after.isalpha() or (has_capitals and continues)
     return has_capitals and continues and _ABBREVIATION.fullmatch(word.group(1)) is not None
+
+
+def _is_inner_question(text: str, start: int, end: int, *, has_capitals: bool) -> bool:
+    """Tell whether a sentence goes on after a question mark, as in "(bronchiolitis? small vessel disease?)"."""
+    if has_capitals:
+        return not text[end : end + _BRACKET_REACH].lstrip()[:1].isupper()
+    start = max(start, end - _BRACKET_REACH)
+    return text.count("(", start, end) > text.count(")", start, end)
 
 
 def _is_wrapped_line(text: str, start: int, end: int) -> bool:

@@ -40,3 +40,20 @@ def test_keeps_every_word():
     text = "Trachea is open. A 5.5x4 mm nodule; no effusion!\nHeart (CTR 0.55) is enlarged? Yes."
     letters = [c for c in text if c.isalnum()]
     assert [c for c in "".join(split_sentences(text)) if c.isalnum()] == letters
+
+
+@pytest.mark.parametrize("change", [str, str.lower])
+def test_a_question_mark_ends_a_sentence_outside_brackets(change):
+    text = change("Hiatal hernia? Heart size is normal. Mosaic pattern (bronchiolitis? vessel disease?) is seen.")
+    assert split_sentences(text) == [
+        change(part)
+        for part in (
+            "Hiatal hernia?",
+            "Heart size is normal.",
+            "Mosaic pattern (bronchiolitis? vessel disease?) is seen.",
+        )
+    ]
+
+
+def test_a_question_inside_a_sentence_does_not_end_it():
+    assert split_sentences("Consolidation? or atelectasis is seen.") == ["Consolidation? or atelectasis is seen."]
