@@ -19,7 +19,7 @@ _COMMAS = re.compile(r"(?: ?, ?)+")
 _MAX_CLAUSE = 1500
 _CONTRAST = re.compile(
     r"\b(?:but|however|except(?: for| that)?|although|though|whereas|while|apart from|other than|aside from"
-    r"|nevertheless|on the other hand)\b"
+    r"|nevertheless|on the other hand)\b|, only\b(?! (?:in|on|at)\b)"
 )
 _CONTRAST_WORDS = frozenset(
     {
@@ -35,6 +35,7 @@ _CONTRAST_WORDS = frozenset(
         "aside",
         "nevertheless",
         "on",
+        "only",
     }
 )
 _WEAK = re.compile(r", (?:and )?| and ")
