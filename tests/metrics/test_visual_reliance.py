@@ -240,6 +240,7 @@ def test_a_model_that_is_never_right_has_no_defined_reliance():
     assert found.arms["real"]["micro_f1"].value == 0
 
 
+@pytest.mark.slow
 def test_the_tiny_report_model_end_to_end():
     from ct_vlm.datamodules import VolumeDataModule
     from ct_vlm.decoders import train_bpe_tokenizer
