@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TIMM_PREFIX = "timm:"
 """What a reference to pretrained timm weights starts with."""
-UNUSED = ("mask_token", "pooler.")
+UNUSED = ("mask_token", "pooler.", "attn_pool.", "fc_norm.")
 """Parts of names of parameters that no hidden state depends on."""
 
 
@@ -116,7 +116,7 @@ class TimmBackbone(SliceBackbone):
         super().__init__()
         import timm
 
-        settings = {"dynamic_img_size": True, "num_classes": 0, "global_pool": "", **settings}
+        settings = {"dynamic_img_size": True, "num_classes": 0, **settings}
         try:
             self.model = timm.create_model(name, pretrained=pretrained, **settings)
         except Exception as error:

@@ -192,6 +192,9 @@ class SliceEncoder(Encoder):
             pixels = (pixels - self.mean.to(pixels)) / self.std.to(pixels)
         height, width = (n // p for n, p in zip(pixels.shape[2:], self.backbone.patch_size, strict=True))
         states = self.backbone(pixels, self.layers, final_norm=self.final_norm)
+        if states[0].shape[1] < height * width:
+            cause = f"The backbone gives {states[0].shape[1]} tokens for {height} x {width} patches."
+            raise ConfigError(cause, "Use a model that keeps all patches: one without masking or merging of tokens.")
         patches = [state[:, -height * width :] for state in states]
         return patches + [state[:, : -height * width] for state in states]
 

@@ -67,6 +67,24 @@ def test_other_vision_transformers(config):
     assert prefix[0].shape[2] == {"vit": 1, "dinov2_with_registers": 5, "dinov3_vit": 1}[config]
 
 
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("deit_tiny_distilled_patch16_224", 2), ("vit_base_patch16_siglip_224", 0)]
+)
+def test_other_transformers_of_timm(name, prefix):
+    module = SliceEncoder({**TIMM, "timm": name}, (1, 3), frozen=False)
+    features, tokens = module.encode(image_of(1, size=(2, 24, 40)))
+    assert features.grids[0] == (2, 3, 5)
+    assert tokens[0].shape == (1, 2, prefix, 16)
+    sum((level * torch.randn_like(level)).sum() for level in features.levels).backward()
+    assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
+
+
+def test_a_model_that_drops_tokens_is_refused():
+    module = SliceEncoder({**DINO, "model_type": "vit_mae", "intermediate_size": 24}, (1, 3))
+    with pytest.raises(ConfigError, match="4 x 3 patches"):
+        module(image_of())
+
+
 def test_states_are_those_of_the_model(rad_dino):
     """Slice by slice, on three copies of the channel, in float64."""
     from transformers import Dinov2Model
