@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
+from ct_vlm.datasets.preprocessing.resources import plan_workers
 from ct_vlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ Result = TypeVar("Result")
 _BATCH = 64
 _QUEUED_PER_WORKER = 3
 _THREADS_PER_CORE = 4  # threads mostly wait for the disk
+_GIB_PER_PROCESS = 2.0  # a volume is held whole, as stored and as HU; inferred
 
 
 def in_threads(
@@ -30,7 +32,7 @@ def in_threads(
     Args:
         function: What to do with an item.
         items: The items.
-        workers: Number of threads; 0 works in this one, ``None`` takes four a core.
+        workers: Number of threads; 0 works in this one, ``None`` takes four a core that this process may use.
         advance: Called with the number of items that were done.
 
     Example:
@@ -38,7 +40,7 @@ def in_threads(
         >>> list(in_threads(abs, [-1, 2], 2, lambda count: None))
         [1, 2]
     """
-    number = min(32, _THREADS_PER_CORE * (os.cpu_count() or 1)) if workers is None else workers
+    number = min(32, _THREADS_PER_CORE * plan_workers().cores) if workers is None else workers
     batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
 
     def work(batch: Sequence[Item]) -> list[Result]:
@@ -70,14 +72,15 @@ def in_processes(
     Args:
         function: What to do with an item; it must not raise.
         items: The items.
-        workers: Number of processes; 0 works in this one, ``None`` takes one a core.
+        workers: Number of processes; 0 works in this one, ``None`` takes one a core, fewer where
+            memory is short.
         advance: Called with the number of items that were done.
         died: Gives the result of an item whose process died.
 
     Raises:
         ConfigError: If no process can be started.
     """
-    number = (os.cpu_count() or 1) if workers is None else workers
+    number = plan_workers("auto", _GIB_PER_PROCESS).workers if workers is None else workers
     if number <= 0:
         for item in items:
             yield item, function(item)

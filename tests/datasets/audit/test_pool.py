@@ -8,6 +8,7 @@ import pytest
 
 from ct_vlm.datasets.audit import pool
 from ct_vlm.datasets.audit.pool import in_processes, in_threads, progress_bar
+from ct_vlm.datasets.preprocessing import WorkerPlan
 from ct_vlm.errors import ConfigError
 
 # evaluated by the workers, which cannot import test modules; one dies as a process does that runs out of memory
@@ -25,6 +26,19 @@ def test_threads_keep_the_order_and_report_every_item(workers: int | None) -> No
 def test_no_items_are_no_work() -> None:
     assert list(in_threads(abs, [], None, lambda count: None)) == []
     assert list(in_processes(abs, [], 2, lambda count: None, abs)) == []
+
+
+def test_the_number_of_processes_follows_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def plan(*wanted: object) -> WorkerPlan:
+        asked.append(wanted)
+        return WorkerPlan(0, 1, 1.0, 2.0)
+
+    monkeypatch.setattr(pool, "plan_workers", plan)
+    found = in_processes(lambda item: os.getpid(), [1, 2], None, lambda count: None, abs)
+    assert {process for _, process in found} == {os.getpid()}  # a plan of none is kept
+    assert asked == [("auto", 2.0)]
 
 
 def test_a_dying_process_costs_its_own_item_only() -> None:
