@@ -27,6 +27,15 @@ def plot_reliance(result: RelianceResult, path: str | Path | None = None, score:
 
     Raises:
         ConfigError: If the score is unknown.
+
+    Example:
+        >>> import torch
+        >>> from ct_vlm.metrics import plot_reliance, visual_reliance
+        >>> batch = {"image": torch.arange(4.0).view(4, 1, 1, 1, 1), "patient_id": list("abcd"),
+        ...          "labels": torch.ones(4, 18)}
+        >>> found = visual_reliance(lambda batch: ["Pacemaker is seen."] * 4, [batch], ["zeroed"], n_resamples=20)
+        >>> [tick.get_text() for tick in plot_reliance(found).axes[0].get_yticklabels()]
+        ['real', 'zeroed']
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

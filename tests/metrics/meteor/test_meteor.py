@@ -126,6 +126,21 @@ def test_a_program_that_prints_nonsense_is_an_error() -> None:
         java._read_statistics("no numbers", 1, "Killed")
 
 
+def test_scores_are_kept_where_java_does_not_say_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(command: list[str], **_: object) -> None:
+        raise java.subprocess.TimeoutExpired(command, 60)
+
+    monkeypatch.setattr(java, "find_java", lambda: "java")
+    monkeypatch.setattr(java.subprocess, "run", hangs)
+    assert java.java_version() == "unknown"
+
+
+def test_a_java_that_cannot_be_started_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(java, "find_java", lambda: str(tmp_path))  # a folder is no program
+    with pytest.raises(java.MeteorProgramError, match="cannot be started"):
+        java.java_statistics(["a"], ["a"])
+
+
 def test_text_stays_one_field() -> None:
     assert java._one_line("a\nb ||| c\u2028d") == "a b c d"
 
