@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from ct_vlm.cache import ArrayCache
 from ct_vlm.datasets import CTRateDataset
@@ -147,7 +148,24 @@ def test_records_need_no_file(tree: Any, tmp_path: Path) -> None:
 
 
 def test_forked_readers_share_a_cache(tree: Any, tmp_path: Path) -> None:
-    items = data(tree, tmp_path / "cache", preset=CTPreset("large", size=(16, 32, 40)))  # large enough to compress
-    want = [items[index]["image"] for index in range(len(items))]
-    loader = DataLoader(items, batch_size=None, num_workers=2, multiprocessing_context="fork")
-    assert all(torch.equal(item["image"], image) for item, image in zip(loader, want, strict=True))
+    # in a process of its own: forks of this one inherit whatever threads other tests have started
+    command = [sys.executable, "-c", FORKED, str(tree.root), str(tmp_path / "cache")]
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=100)
+    assert ended.stdout == "equal\n", ended.stderr
+
+
+FORKED = """
+import sys
+import torch
+from torch.utils.data import DataLoader
+from ct_vlm.datasets import CTRateDataset
+from ct_vlm.transforms import CTPreset
+
+large = CTPreset("large", size=(16, 32, 40))  # large enough to compress
+items = CTRateDataset(sys.argv[1], "valid", preset=large, cache_dir=sys.argv[2])
+want = [items[index]["image"] for index in range(len(items))]
+loader = DataLoader(items, batch_size=None, num_workers=2, multiprocessing_context="fork")
+equal = [torch.equal(item["image"], image) for item, image in zip(loader, want, strict=True)]
+print("equal" if equal and all(equal) else equal)
+"""
