@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch.utils.data import Dataset
 
 from ct_vlm.batch import Batch
 from ct_vlm.cache import ArrayCache
+from ct_vlm.datasets.by_patient import ByPatient
 from ct_vlm.datasets.epoch_index import draw_seed, epoch_of
 from ct_vlm.datasets.index import IndexBuilder, IndexOptions
 from ct_vlm.datasets.layout import CTRateLayout
@@ -33,7 +33,7 @@ ReconPolicy = Literal["all", "first", "random"]
 MissingText = Literal["exclude", "empty"]
 
 
-class CTRateDataset(Dataset[dict[str, Any]]):
+class CTRateDataset(ByPatient, Dataset[dict[str, Any]]):
     """Volumes of CT-RATE with reports and labels, from the folders as they are downloaded.
 
     The index is what tables and disk have in common. What is left out, and why, is listed in
@@ -175,24 +175,9 @@ class CTRateDataset(Dataset[dict[str, Any]]):
         draw = draw_seed(self.seed, epoch_of(index), self.samples[group[0]].name.study_id)
         return self.samples[group[draw % len(group)]]
 
-    def patient_ids(self) -> list[str]:
-        """Return the patients of the index, sorted."""
-        return sorted({sample.name.patient_id for sample in self.samples})
-
-    def subset(self, patients: Collection[str], **changes: Any) -> Self:
-        """Return the same data set with some of its patients; :attr:`report` stays the whole one's.
-
-        Args:
-            patients: Patients to keep.
-            **changes: New values of ``recon_policy`` or ``augment``.
-        """
-        part = copy.copy(self)
-        for name, value in changes.items():
-            setattr(part, name, value)
-        wanted = set(patients)
-        part.samples = [sample for sample in self.samples if sample.name.patient_id in wanted]
-        part._groups = group_samples(part.samples, part.recon_policy)
-        return part
+    def _keep(self, patients: Collection[str]) -> None:
+        super()._keep(patients)
+        self._groups = group_samples(self.samples, self.recon_policy)
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from torch.utils.data import Dataset
 
+from ct_vlm.datasets.by_patient import ByPatient
 from ct_vlm.datasets.ct_rate import ReconPolicy, check_choice, group_samples
 from ct_vlm.datasets.epoch_index import draw_seed, epoch_of
 from ct_vlm.datasets.layout import VolumeName
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ct_vlm.transforms import CTPreset
 
 
-class ShardDataset(Dataset[dict[str, Any]]):
+class ShardDataset(ByPatient, Dataset[dict[str, Any]]):
     """The items of a :class:`ct_vlm.datasets.CTRateDataset` that :func:`ct_vlm.datasets.write_shards` wrote.
 
     Order, reconstructions and random draws are those of the data set it was written from, so training from shards
@@ -119,27 +119,9 @@ class ShardDataset(Dataset[dict[str, Any]]):
         """Whether items hold labels."""
         return self.labels and bool(self.store.meta["has_labels"])
 
-    def patient_ids(self) -> list[str]:
-        """Return the patients, sorted."""
-        return sorted({sample.name.patient_id for sample in self.samples})
-
-    def subset(self, patients: Collection[str], **changes: Any) -> Self:
-        """Return the same data set with some of its patients.
-
-        Args:
-            patients: Patients to keep.
-            **changes: New values of ``recon_policy`` or ``augment``.
-        """
-        part = copy.copy(self)
-        for name, value in changes.items():
-            setattr(part, name, value)
-        part._keep(patients)
-        return part
-
     def _keep(self, patients: Collection[str]) -> None:
         """Forget all other patients."""
-        wanted = set(patients)
-        places = [place for place, sample in enumerate(self.samples) if sample.name.patient_id in wanted]
+        places = [place for place, sample in enumerate(self.samples) if sample.name.patient_id in patients]
         self._numbers = [self._numbers[place] for place in places]
         self.samples = [self.samples[place] for place in places]
         self._groups = group_samples(self.samples, self.recon_policy)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch.utils.data import Dataset
 
 from ct_vlm.cache import ArrayCache
+from ct_vlm.datasets.by_patient import ByPatient
 from ct_vlm.datasets.ct_rate import MissingText, check_choice
 from ct_vlm.datasets.epoch_index import draw_seed, epoch_of
 from ct_vlm.datasets.radgenome.index import RadGenomeIndex, RadGenomeOptions, require_masks
@@ -42,7 +42,7 @@ TextSource = Literal["regions", "whole"]
 _MASKS = 1  # raised whenever masks come out differently, so that older entries are made again
 
 
-class RadGenomeDataset(Dataset[dict[str, Any]]):
+class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
     """Scans of RadGenome-ChestCT with masks and texts of regions, from the unpacked folders.
 
     The index is what the region reports and the disk have in common; what is left out or set right
@@ -221,24 +221,6 @@ class RadGenomeDataset(Dataset[dict[str, Any]]):
     def sample(self, index: int) -> RegionSample:
         """Return what the index knows of an item, without reading its volume."""
         return self.samples[index]
-
-    def patient_ids(self) -> list[str]:
-        """Return the patients of the index, sorted."""
-        return sorted({sample.name.patient_id for sample in self.samples})
-
-    def subset(self, patients: Collection[str], **changes: Any) -> Self:
-        """Return the same data set with some of its patients; :attr:`report` stays the whole one's.
-
-        Args:
-            patients: Patients to keep.
-            **changes: New value of ``augment``.
-        """
-        part = copy.copy(self)
-        for name, value in changes.items():
-            setattr(part, name, value)
-        wanted = set(patients)
-        part.samples = [sample for sample in self.samples if sample.name.patient_id in wanted]
-        return part
 
     def _masks(self, sample: RegionSample, folder: Path) -> dict[str, NDArray[Any]]:
         """Return the masks of a sample and which of them were found, from the cache or from their files."""
