@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_VOXELS = 2**31
 """Larger claims are taken for a damaged or hostile header (a 1024 x 1024 x 2047 CT still fits)."""
 _MAX_DEFLATE_RATIO = 1100  # deflate cannot expand a byte to more than 1,032 bytes
+SINGLE_FILE_MAGIC = frozenset({b"n+1", b"n+2"})
+"""What marks one file with header and voxels, without trailing zeros: NIfTI-1 and NIfTI-2."""
 _HEADER_SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
@@ -90,12 +92,12 @@ def _parse(path: Path, stream: IO[bytes]) -> tuple[Any, int]:
     block += stream.read(header_size - 348)
     try:
         header = _HEADER_SIZES[header_size](block, check=False)
-        magic = bytes(header["magic"])[:3]
+        magic = bytes(header["magic"]).rstrip(b"\0")
         offset = int(header["vox_offset"])
     except (WrapStructError, HeaderDataError, ValueError, OverflowError) as error:
         cause = f"The NIfTI header of `{path}` is damaged: {error}."
         raise VolumeReadError(cause, "Download or convert the file again.") from error
-    if magic not in {b"n+1", b"n+2"}:
+    if magic not in SINGLE_FILE_MAGIC:
         cause = f"`{path}` is not a single-file NIfTI volume (magic {magic!r})."
         raise VolumeReadError(cause, "Convert `.hdr`/`.img` pairs to one `.nii.gz` first.")
     if offset < header_size + 4:  # four bytes say whether extensions follow

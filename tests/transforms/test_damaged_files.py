@@ -40,3 +40,19 @@ def test_data_inside_the_header_is_refused(tmp_path, raw, offset) -> None:
     path.write_bytes(gzip.compress(bytes(header)))
     with pytest.raises(VolumeReadError, match=r"header of .*scan.nii.gz. is damaged"):
         read_nifti(path)
+
+
+@pytest.mark.parametrize("magic", [b"n+1V", b"ni1\0", b"n+2\0", b"\0\0\0\0"])
+def test_only_the_whole_magic_counts(tmp_path, raw, magic) -> None:
+    header = bytearray(raw)
+    header[344:348] = magic
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(gzip.compress(bytes(header)))
+    with pytest.raises(VolumeReadError, match="not a single-file NIfTI"):
+        read_nifti(path)
+
+
+def test_nifti_2_is_read(tmp_path) -> None:
+    values = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
+    nib.save(nib.Nifti2Image(values, np.eye(4)), tmp_path / "scan.nii.gz")
+    assert np.array_equal(read_nifti(tmp_path / "scan.nii.gz").stored, values)

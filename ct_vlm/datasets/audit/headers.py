@@ -13,6 +13,8 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from ct_vlm.transforms.nifti_header import SINGLE_FILE_MAGIC
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -93,7 +95,8 @@ def read_header(path: str | Path) -> HeaderFacts | HeaderProblem:
 
     Example:
         >>> import pathlib, tempfile
-        >>> from ct_vlm.datasets.audit.headers import read_header
+        >>> from ct_vlm.transforms.nifti_header import SINGLE_FILE_MAGIC
+    from ct_vlm.datasets.audit.headers import read_header
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = pathlib.Path(folder, "train_1_a_1.nii.gz")
         ...     _ = file.write_bytes(b"not a volume")
@@ -196,8 +199,8 @@ def _parse(block: bytes, size: int, is_gzip: bool, start: bytes, crc: int, lengt
 
 def _header_problem(header: Any) -> HeaderProblem | None:
     """Return why nothing else in a header can be believed."""
-    magic, offset, axes = bytes(header["magic"])[:3], float(header["vox_offset"]), int(header["dim"][0])
-    if magic not in {b"n+1", b"n+2"}:
+    magic, offset, axes = bytes(header["magic"]).rstrip(b"\0"), float(header["vox_offset"]), int(header["dim"][0])
+    if magic not in SINGLE_FILE_MAGIC:
         return HeaderProblem("header.not_nifti", f"magic {magic!r} (a pair of .hdr and .img?)")
     if not int(header["sizeof_hdr"]) + 4 <= offset <= _LARGEST_OFFSET:  # NaN compares as False
         return HeaderProblem("header.bad_offset", f"{offset:g}")
