@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MAX_VOXELS = 2**31
 """Larger claims are taken for a damaged or hostile header (a 1024 x 1024 x 2047 CT still fits)."""
 _MAX_DEFLATE_RATIO = 1100  # deflate cannot expand a byte to more than 1,032 bytes
-SINGLE_FILE_MAGIC = frozenset({b"n+1", b"n+2"})
-"""What marks one file with header and voxels, without trailing zeros: NIfTI-1 and NIfTI-2."""
+SINGLE_FILE_MAGIC = {348: b"n+1", 540: b"n+2"}
+"""Size of a header to what marks a file that holds header and voxels, without trailing zeros."""
 _HEADER_SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
@@ -97,7 +97,7 @@ def _parse(path: Path, stream: IO[bytes]) -> tuple[Any, int]:
     except (WrapStructError, HeaderDataError, ValueError, OverflowError) as error:
         cause = f"The NIfTI header of `{path}` is damaged: {error}."
         raise VolumeReadError(cause, "Download or convert the file again.") from error
-    if magic not in SINGLE_FILE_MAGIC:
+    if magic != SINGLE_FILE_MAGIC[header_size]:
         cause = f"`{path}` is not a single-file NIfTI volume (magic {magic!r})."
         raise VolumeReadError(cause, "Convert `.hdr`/`.img` pairs to one `.nii.gz` first.")
     if offset < header_size + 4:  # four bytes say whether extensions follow

@@ -200,7 +200,7 @@ def _parse(block: bytes, size: int, is_gzip: bool, start: bytes, crc: int, lengt
 def _header_problem(header: Any) -> HeaderProblem | None:
     """Return why nothing else in a header can be believed."""
     magic, offset, axes = bytes(header["magic"]).rstrip(b"\0"), float(header["vox_offset"]), int(header["dim"][0])
-    if magic not in SINGLE_FILE_MAGIC:
+    if magic != SINGLE_FILE_MAGIC[header.sizeof_hdr]:
         return HeaderProblem("header.not_nifti", f"magic {magic!r} (a pair of .hdr and .img?)")
     if not int(header["sizeof_hdr"]) + 4 <= offset <= _LARGEST_OFFSET:  # NaN compares as False
         return HeaderProblem("header.bad_offset", f"{offset:g}")
