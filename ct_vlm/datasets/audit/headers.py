@@ -95,8 +95,7 @@ def read_header(path: str | Path) -> HeaderFacts | HeaderProblem:
 
     Example:
         >>> import pathlib, tempfile
-        >>> from ct_vlm.transforms.nifti_header import SINGLE_FILE_MAGIC
-    from ct_vlm.datasets.audit.headers import read_header
+        >>> from ct_vlm.datasets.audit.headers import read_header
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = pathlib.Path(folder, "train_1_a_1.nii.gz")
         ...     _ = file.write_bytes(b"not a volume")
