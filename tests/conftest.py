@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # before torch or transformers is imported: workers must not fight over cores, and no test may download
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -39,6 +44,25 @@ def _fixed_seeds() -> None:
 def repository() -> Path:
     """The root of the working tree."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def run_alone() -> Callable[..., str]:
+    """Runs pytest on a file in a process of its own and returns what it printed; it must pass.
+
+    Threads, memory and handles that earlier tests left in this process change what its forks do.
+    """
+
+    def run(file: Path, *options: str, **variables: str) -> str:
+        outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file), *options]
+        ended = subprocess.run(
+            command, cwd=REPOSITORY, env={**outer, **variables}, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
+        return ended.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")
