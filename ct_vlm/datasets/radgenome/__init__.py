@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ct_vlm.text.region_scheme import RegionScheme, region_scheme
+
 if TYPE_CHECKING:
     from ct_vlm.datasets.radgenome.dataset import RadGenomeDataset
     from ct_vlm.datasets.radgenome.layout import RadGenomeLayout
     from ct_vlm.datasets.radgenome.questions import TASKS, TEMPLATES, Question, read_questions
-    from ct_vlm.datasets.radgenome.regions import RegionScheme, region_scheme
     from ct_vlm.datasets.radgenome.report import RadGenomeReport
     from ct_vlm.datasets.radgenome.vqa import RadGenomeVQA
 
@@ -21,9 +22,7 @@ _MODULES = {
     "RadGenomeLayout": "layout",
     "RadGenomeReport": "report",
     "RadGenomeVQA": "vqa",
-    "RegionScheme": "regions",
     "read_questions": "questions",
-    "region_scheme": "regions",
 }
 
 __all__ = [

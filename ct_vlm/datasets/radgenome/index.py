@@ -10,7 +10,7 @@ from ct_vlm.datasets.index import warn_of
 from ct_vlm.datasets.index_files import drop_names, list_volumes, match_names
 from ct_vlm.datasets.radgenome.layout import expected_volume, masks_of
 from ct_vlm.datasets.radgenome.masks import find_masks
-from ct_vlm.datasets.radgenome.regions import RegionScheme, region_scheme
+from ct_vlm.text.region_scheme import RegionScheme, region_scheme
 from ct_vlm.datasets.radgenome.report import RadGenomeReport
 from ct_vlm.datasets.radgenome.texts import WHOLE, RegionTexts
 from ct_vlm.datasets.sample import Sample

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ct_vlm.datasets.radgenome.regions import region_scheme
+from ct_vlm.text.region_scheme import region_scheme
 from ct_vlm.datasets.radgenome.report import RadGenomeReport
 from ct_vlm.datasets.radgenome.texts import WHOLE, RegionTexts, check_columns
 from ct_vlm.datasets.tables import is_missing, read_table

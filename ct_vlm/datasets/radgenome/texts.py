@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ct_vlm.datasets.radgenome.regions import TEXT_ONLY
+from ct_vlm.text.region_scheme import TEXT_ONLY
 from ct_vlm.datasets.tables import is_missing
 from ct_vlm.errors import DatasetError
 from ct_vlm.text.regions import RADGENOME_REGIONS
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ct_vlm.datasets.radgenome.regions import RegionScheme
+    from ct_vlm.text.region_scheme import RegionScheme
     from ct_vlm.datasets.radgenome.report import RadGenomeReport
 
 WHOLE = "whole"

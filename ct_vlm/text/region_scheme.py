@@ -55,7 +55,7 @@ def region_scheme(regions: str | Mapping[str, str | Sequence[str]] = "ten", mask
         ConfigError: If a name is unknown or the mapping is empty.
 
     Example:
-        >>> from ct_vlm.datasets.radgenome import region_scheme
+        >>> from ct_vlm.text import region_scheme
         >>> scheme = region_scheme({"chest wall": ["bone", "breast"], "heart": "heart"})
         >>> scheme.names, scheme.members
         (('chest wall', 'heart'), (('bone', 'breast'), ('heart',)))
