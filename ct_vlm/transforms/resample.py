@@ -136,11 +136,22 @@ def resample_nearest(array: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
     """
     if array.shape == tuple(size):
         return array
-    indices = [
-        np.minimum(((np.arange(target) + 0.5) * (source / target)).astype(np.int64), source - 1)
-        for source, target in zip(array.shape, size, strict=True)
-    ]
-    return array[np.ix_(*indices)]
+    return array[np.ix_(*[nearest_index(have, want) for have, want in zip(array.shape, size, strict=True)])]
+
+
+def nearest_index(have: int, want: int) -> NDArray[np.int64]:
+    """Return for each target voxel of an axis the source voxel that holds its middle.
+
+    Args:
+        have: Length before.
+        want: Length after.
+
+    Example:
+        >>> from ct_vlm.transforms.resample import nearest_index
+        >>> nearest_index(5, 3).tolist()
+        [0, 2, 4]
+    """
+    return np.minimum(((np.arange(want) + 0.5) * (have / want)).astype(np.int64), have - 1)
 
 
 def crop_or_pad(array: NDArray[Any], size: Sequence[int], *, value: float, mode: str = "center") -> NDArray[Any]:
