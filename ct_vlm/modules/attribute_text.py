@@ -52,6 +52,16 @@ class AttributeText(Connector):
         super().__init__()
         self.key, self.max_listed, self.required = key, max_listed, required
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The key of the attributes, if they are required."""
+        return (self.key,) if self.required else ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The key of the attributes."""
+        return (self.key,)
+
     def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:
         """Return the attributes' text of each sample."""
         entries = None if batch is None else batch.get(self.key)

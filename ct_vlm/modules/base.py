@@ -26,6 +26,16 @@ class Connector(Component, ABC):
 
     level_dims: tuple[int, ...] | None = None
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the batch without which the connector raises."""
+        return ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Keys of the batch that the connector looks at, needed or not."""
+        return self.needs
+
     @abstractmethod
     def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:
         """Turn features (and, where needed, masks or spacing of the batch) into visual context."""

@@ -132,6 +132,11 @@ class MaskDrivenVisualExtractor(Connector):
         # small, as the tokens of untrained layers are
         self.absent = nn.Parameter(0.02 * torch.randn(2, embed_dim)) if absent_embedding else None
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Masks, and what the pooling needs."""
+        return ("region_masks", *(self.pooling.needs if self.pooling is not None else ()))
+
     def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:
         """Return two tokens a region, in the order of the regions."""
         return VisualContext(self.extract(features, batch).tokens.flatten(1, 2))

@@ -35,7 +35,8 @@ R2_PRESETS: dict[str, dict[str, Any]] = {
 }
 """Settings of :meth:`R2TokenPooling.from_preset`; both give 356 tokens for 32 slices of 18 x 18."""
 
-_POLICIES = ("region_argmax", "uniform", "given")
+_NEEDS: dict[str, tuple[str, ...]] = {"region_argmax": ("region_masks",), "uniform": (), "given": ("slice_index",)}
+_POLICIES = tuple(_NEEDS)
 
 
 @dataclass
@@ -155,6 +156,11 @@ class R2TokenPooling(Connector):
             cause = f"There is no R² preset {name!r}."
             raise ConfigError(cause, f"Use one of {', '.join(sorted(R2_PRESETS))}.")
         return cls(level_dims, embed_dim, **{**R2_PRESETS[name], **changes})
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the policy chooses slices by."""
+        return _NEEDS[self.policy]
 
     def num_tokens(self, num_slices: int) -> int:
         """Return the number of tokens for a volume of so many slices."""
