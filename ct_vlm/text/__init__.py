@@ -5,9 +5,9 @@ from ct_vlm.text.laterality import swap_laterality
 from ct_vlm.text.places import Places, find_places
 from ct_vlm.text.prompts import ReportPrompt
 from ct_vlm.text.region_lexicon import find_region, merge_regions, split_regions
-from ct_vlm.text.region_scheme import RegionScheme, region_scheme
 from ct_vlm.text.region_prompts import RegionPrompts
 from ct_vlm.text.region_reports import merge_region_reports, parse_region_reports, strip_region_prefixes
+from ct_vlm.text.region_scheme import RegionScheme, region_scheme
 from ct_vlm.text.regions import MEDREGION_REGIONS, RADGENOME_REGIONS, RADGENOME_TO_MEDREGION
 from ct_vlm.text.sections import ReportSections, clean_missing, join_sections, split_sections
 from ct_vlm.text.sentences import split_sentences

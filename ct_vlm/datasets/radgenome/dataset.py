@@ -23,10 +23,10 @@ from ct_vlm.datasets.radgenome.masks import (
     pack_masks,
     unpack_masks,
 )
-from ct_vlm.text.region_scheme import region_scheme
 from ct_vlm.datasets.volumes import cache_key, entry_name, identity, preprocessed
 from ct_vlm.errors import ConfigError
 from ct_vlm.text.labels import CT_RATE_LABELS
+from ct_vlm.text.region_scheme import region_scheme
 from ct_vlm.transforms import get_preset
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from ct_vlm.datasets.index import warn_of
 from ct_vlm.datasets.index_files import drop_names, list_volumes, match_names
 from ct_vlm.datasets.radgenome.layout import expected_volume, masks_of
 from ct_vlm.datasets.radgenome.masks import find_masks
-from ct_vlm.text.region_scheme import RegionScheme, region_scheme
 from ct_vlm.datasets.radgenome.report import RadGenomeReport
 from ct_vlm.datasets.radgenome.texts import WHOLE, RegionTexts
 from ct_vlm.datasets.sample import Sample
 from ct_vlm.datasets.tables import parse_labels, read_table
 from ct_vlm.errors import DatasetError
+from ct_vlm.text.region_scheme import RegionScheme, region_scheme
 from ct_vlm.text.regions import RADGENOME_REGIONS
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ct_vlm.text.region_scheme import region_scheme
 from ct_vlm.datasets.radgenome.report import RadGenomeReport
 from ct_vlm.datasets.radgenome.texts import WHOLE, RegionTexts, check_columns
 from ct_vlm.datasets.tables import is_missing, read_table
 from ct_vlm.errors import ConfigError
+from ct_vlm.text.region_scheme import region_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ct_vlm.text.region_scheme import TEXT_ONLY
 from ct_vlm.datasets.tables import is_missing
 from ct_vlm.errors import DatasetError
+from ct_vlm.text.region_scheme import TEXT_ONLY
 from ct_vlm.text.regions import RADGENOME_REGIONS
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ct_vlm.text.region_scheme import RegionScheme
     from ct_vlm.datasets.radgenome.report import RadGenomeReport
+    from ct_vlm.text.region_scheme import RegionScheme
 
 WHOLE = "whole"
 """Name under which the row without an anatomy, about the whole scan, is kept."""
