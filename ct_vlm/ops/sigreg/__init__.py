@@ -36,6 +36,7 @@ def sigreg(
     t_max: float = 3.0,
     reduce: Callable[[Tensor], Tensor] | None = None,
     backend: str = "auto",
+    chunk_size: int | None = None,
 ) -> Tensor:
     """Return the mean Epps-Pulley statistic of embeddings over directions and leading axes.
 
@@ -53,6 +54,8 @@ def sigreg(
             statistic of the whole batch under data parallelism. Averaged over ranks, as DDP does, the
             gradients are those of one process with the whole batch.
         backend: ``auto``, ``triton``, ``torch`` or ``naive``.
+        chunk_size: Directions whose projections are held at a time; they are made again in the backward
+            pass. Sums over ranks stay one call.
 
     Shape:
         - x: ``(..., N, D)``, N samples.
@@ -77,10 +80,13 @@ def sigreg(
     if x.ndim < 2 or directions.ndim != 2 or x.shape[-1] != directions.shape[0]:
         cause = f"`x` {tuple(x.shape)} does not fit `directions` {tuple(directions.shape)}."
         raise ShapeError(cause, "Pass embeddings as (..., N, D) and directions as (D, M).")
+    _check_grid(knots, t_max)
+    _check_samples(x)
     with torch.autocast(x.device.type, enabled=False):
         dtype = torch.promote_types(x.dtype, torch.float32)
-        projections = x.to(dtype) @ directions.to(dtype)
-        return epps_pulley(projections, knots=knots, t_max=t_max, reduce=reduce, backend=backend).mean()
+        flat = x.to(dtype).flatten(0, -3) if x.ndim > 2 else x.to(dtype)[None]
+        sums = _projected_sums(flat, directions.to(dtype), (t_max / (knots - 1), knots, backend), chunk_size)
+        return _statistic(sums, flat.shape[1], t_max / (knots - 1), reduce).mean()
 
 
 def epps_pulley(
@@ -114,28 +120,14 @@ def epps_pulley(
         >>> epps_pulley(torch.linspace(-2, 2, 8, dtype=torch.float64)[:, None]).round(decimals=6).tolist()
         [0.994884]
     """
-    if knots < 2 or t_max <= 0:
-        cause = f"Expected `knots` of at least 2 and a positive `t_max`, but got {knots} and {t_max}."
-        raise ConfigError(cause, "The defaults are 17 and 3.")
-    if projections.ndim < 2 or projections.shape[-2] == 0:
-        cause = f"Expected samples as (..., N, M) with N > 0, but got {tuple(projections.shape)}."
-        raise ShapeError(cause, "Skip the loss of an empty batch.")
+    _check_grid(knots, t_max)
+    _check_samples(projections)
     dtype = torch.promote_types(projections.dtype, torch.float32)
     *leading, samples, columns = projections.shape
     flat = projections.to(dtype).reshape(-1, samples, columns)
     spacing = t_max / (knots - 1)
     sums: Tensor = dispatch("sigreg", BACKENDS, backend, projections=flat, spacing=spacing, knots=knots)
-    count = torch.tensor(float(samples), dtype=dtype, device=flat.device)
-    if reduce is not None:
-        sums, count = reduce(sums), reduce(count)
-    t = torch.arange(knots, dtype=dtype, device=flat.device) * spacing
-    normal = torch.exp(-t.square() / 2)
-    # twice the trapezoid rule: half weights at the ends
-    weights = torch.full_like(t, 2 * spacing)
-    weights[[0, -1]] = spacing
-    cos, sin = sums / count
-    statistic = count * (((cos - normal).square() + sin.square()) * (weights * normal)).sum(-1)
-    return statistic.view(*leading, columns)
+    return _statistic(sums, samples, spacing, reduce).view(*leading, columns)
 
 
 def random_directions(dim: int, num: int, *, seed: int, device: str | torch.device = "cpu") -> Tensor:
@@ -177,6 +169,49 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 def example_inputs(device: str | torch.device) -> dict[str, Any]:
     """Return the inputs of a small typical call, for ``ct-vlm env``."""
     return {"projections": torch.zeros(1, 8, 4, device=device), "spacing": 0.1875, "knots": 17}
+
+
+def _projected_sums(x: Tensor, directions: Tensor, grid: tuple[float, int, str], chunk_size: int | None) -> Tensor:
+    """Return the characteristic sums of all projections, ``(2, V, M, knots)``, a chunk of directions at a time."""
+    spacing, knots, backend = grid
+
+    def sums(part: Tensor) -> Tensor:
+        return dispatch("sigreg", BACKENDS, backend, projections=x @ part, spacing=spacing, knots=knots)
+
+    if chunk_size is None or chunk_size >= directions.shape[1]:
+        return sums(directions)
+    from torch.utils.checkpoint import checkpoint
+
+    parts = directions.split(chunk_size, dim=1)
+    chunks = [checkpoint(sums, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+    return torch.cat(chunks, dim=2)
+
+
+def _statistic(sums: Tensor, samples: int, spacing: float, reduce: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Return the statistics ``(V, M)`` of characteristic sums ``(2, V, M, knots)``."""
+    count = torch.tensor(float(samples), dtype=sums.dtype, device=sums.device)
+    if reduce is not None:
+        sums, count = reduce(sums), reduce(count)
+    t = torch.arange(sums.shape[-1], dtype=sums.dtype, device=sums.device) * spacing
+    normal = torch.exp(-t.square() / 2)
+    # twice the trapezoid rule: half weights at the ends
+    weights = torch.full_like(t, 2 * spacing)
+    weights[[0, -1]] = spacing
+    cos, sin = sums / count
+    statistic: Tensor = count * (((cos - normal).square() + sin.square()) * (weights * normal)).sum(-1)
+    return statistic
+
+
+def _check_grid(knots: int, t_max: float) -> None:
+    if knots < 2 or t_max <= 0:
+        cause = f"Expected `knots` of at least 2 and a positive `t_max`, but got {knots} and {t_max}."
+        raise ConfigError(cause, "The defaults are 17 and 3.")
+
+
+def _check_samples(values: Tensor) -> None:
+    if values.ndim < 2 or values.shape[-2] == 0:
+        cause = f"Expected samples as (..., N, M) with N > 0, but got {tuple(values.shape)}."
+        raise ShapeError(cause, "Skip the loss of an empty batch.")
 
 
 def _sums_triton(projections: Tensor, spacing: float, knots: int) -> Tensor:
