@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +24,8 @@ class Features:
         grids: Size ``(D, H, W)`` of each level's grid; its product is that level's ``N_l``.
         slice_position_mm: Position of each slice along the body axis in mm, for slice encoders.
         padding_mask: True where a slice (or token of the coarsest level) is padding.
+        shared: Where connectors keep what several of them work out of these features, such as R²
+            pooling; None keeps nothing. A model sets it for one pass.
 
     Shape:
         - levels: ``(B, N_l, C_l)`` each.
@@ -45,6 +47,7 @@ class Features:
     grids: list[tuple[int, int, int]]
     slice_position_mm: Tensor | None = None
     padding_mask: Tensor | None = None
+    shared: dict[Any, Any] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check that every level fits its grid."""
@@ -76,20 +79,24 @@ class Features:
 
 @dataclass
 class VisualContext:
-    """What a decoder reads: prompt tokens, per-layer states and text.
+    """What a decoder reads: prompt tokens, per-layer states, memory and text.
 
     Args:
         tokens: Visual tokens placed in the prompt.
         layer_states: Decoder layer index to the states injected there, aligned with ``tokens``
             (same N). They are added to the hidden states at the visual positions.
         text: One string a sample, spliced into the prompt (e.g. patient attributes).
+        memory: Tokens that cross-attention of decoder layers reads, at every step. Without it,
+            cross-attention reads ``tokens``.
+        memory_mask: True where ``memory`` is valid; None means everywhere.
 
     Shape:
         - tokens: ``(B, N, E)``.
         - layer_states: ``(B, N, E)`` each.
+        - memory: ``(B, M, C)``; memory_mask: ``(B, M)``, bool.
 
     Raises:
-        ShapeError: If layer states do not align with the tokens.
+        ShapeError: If layer states do not align with the tokens, or the mask with the memory.
 
     Example:
         >>> import torch
@@ -103,23 +110,31 @@ class VisualContext:
     tokens: Tensor | None = None
     layer_states: dict[int, Tensor] = field(default_factory=dict)
     text: list[str] | None = None
+    memory: Tensor | None = None
+    memory_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check the alignment of tokens and layer states."""
-        if self.tokens is not None and self.tokens.ndim != 3:
-            cause = f"Expected `tokens` as (B, N, E), but got {tuple(self.tokens.shape)}."
-            raise ShapeError(cause, "Add the missing batch or token axis.")
+        """Check the alignment of tokens, layer states, memory and mask."""
+        for name, value in (("tokens", self.tokens), ("memory", self.memory)):
+            if value is not None and value.ndim != 3:
+                cause = f"Expected `{name}` with three axes (batch, token, channel), but got {tuple(value.shape)}."
+                raise ShapeError(cause, "Add the missing batch or token axis.")
         for layer, states in self.layer_states.items():
             if self.tokens is None or states.shape != self.tokens.shape:
                 tokens = None if self.tokens is None else tuple(self.tokens.shape)
                 cause = f"`layer_states[{layer}]` {tuple(states.shape)} does not align with `tokens` {tokens}."
                 raise ShapeError(cause, "Give every injected layer one state for each visual token.")
+        if self.memory_mask is not None and (self.memory is None or self.memory_mask.shape != self.memory.shape[:2]):
+            memory = None if self.memory is None else tuple(self.memory.shape)
+            cause = f"`memory_mask` {tuple(self.memory_mask.shape)} does not align with `memory` {memory}."
+            raise ShapeError(cause, "Give every memory token one flag.")
 
     @classmethod
     def concat(cls, contexts: Sequence[VisualContext]) -> VisualContext:
         """Concatenate contexts of several connectors along the token axis.
 
-        A context without states for a layer contributes zeros there, which add nothing.
+        A context without states for a layer contributes zeros there, which add nothing. Memories are
+        concatenated among themselves: a context without memory contributes none.
         """
         with_tokens = [c for c in contexts if c.tokens is not None]
         tokens = torch.cat([c.tokens for c in with_tokens if c.tokens is not None], dim=1) if with_tokens else None
@@ -129,15 +144,49 @@ class VisualContext:
             states[layer] = torch.cat(parts, dim=1)
         texts = [c.text for c in contexts if c.text is not None]
         text = [" ".join(parts) for parts in zip(*texts, strict=True)] if texts else None
-        return cls(tokens, states, text)
+        return cls(tokens, states, text, *_concat_memories(contexts))
 
     @property
     def num_tokens(self) -> int:
         """Number of visual tokens N (0 without tokens)."""
         return 0 if self.tokens is None else self.tokens.shape[1]
 
+    def select(self, rows: Sequence[int]) -> VisualContext:
+        """Return the context of chosen samples, in that order; a sample may be chosen several times.
+
+        Args:
+            rows: Samples, e.g. ``[0, 0, 1]`` for two texts about the first one.
+
+        Example:
+            >>> import torch
+            >>> from ct_vlm.features import VisualContext
+            >>> VisualContext(torch.zeros(2, 3, 8), text=["a", "b"]).select([1, 1, 0]).text
+            ['b', 'b', 'a']
+        """
+
+        def chosen(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[torch.tensor(rows, device=values.device, dtype=torch.long)]
+
+        states = {layer: values[list(rows)] for layer, values in self.layer_states.items()}
+        text = None if self.text is None else [self.text[row] for row in rows]
+        return VisualContext(chosen(self.tokens), states, text, chosen(self.memory), chosen(self.memory_mask))
+
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> VisualContext:
         """Return the context with its tensors cast or moved."""
         tokens = None if self.tokens is None else self.tokens.to(dtype=dtype, device=device)
         states = {k: v.to(dtype=dtype, device=device) for k, v in self.layer_states.items()}
-        return VisualContext(tokens, states, self.text)
+        memory = None if self.memory is None else self.memory.to(dtype=dtype, device=device)
+        mask = None if self.memory_mask is None else self.memory_mask.to(device=device)
+        return VisualContext(tokens, states, self.text, memory, mask)
+
+
+def _concat_memories(contexts: Sequence[VisualContext]) -> tuple[Tensor | None, Tensor | None]:
+    """Return the memories of contexts as one, and its mask if any of them has one."""
+    pairs = [(c.memory, c.memory_mask) for c in contexts if c.memory is not None]
+    if not pairs:
+        return None, None
+    memory = torch.cat([part for part, _ in pairs], dim=1)
+    if all(mask is None for _, mask in pairs):
+        return memory, None
+    masks = [torch.ones_like(part[..., 0], dtype=torch.bool) if mask is None else mask for part, mask in pairs]
+    return memory, torch.cat(masks, dim=1)

@@ -8,6 +8,7 @@ import torch
 
 from ct_vlm.decoders import sequence as seq
 from ct_vlm.decoders.base import Decoder, DecoderOutput
+from ct_vlm.decoders.cross_attention import check_adapters, memory_inputs
 from ct_vlm.decoders.encoding import IGNORE_INDEX, encode_batch, splice_text
 from ct_vlm.decoders.generation import evaluating, generation_config, seeded
 from ct_vlm.decoders.head import mean_loss, target_loss
@@ -37,9 +38,10 @@ class CausalLMDecoder(Decoder):
 
     Visual tokens take places of their own in the sequence: where the prompt has a ``<visual>``
     marker, else before the text. States of ``VisualContext.layer_states`` are added to the input of
-    their decoder layer at those places, once, in the pass over the prompt. The LM keeps its
-    state-dict keys (under ``lm.``), its own ``generate`` and its attention; text without visual
-    context gives what the LM alone gives.
+    their decoder layer at those places, once, in the pass over the prompt. With ``cross_attention``,
+    the output of its layers reads a memory (``VisualContext.memory``, else the visual tokens) at every
+    position and in every decode step. The LM keeps its state-dict keys (under ``lm.``), its own
+    ``generate`` and its attention; text without visual context gives what the LM alone gives.
 
     The loss projects only the rows that predict a target onto the vocabulary, and where the head is
     a plain product with its weight it never holds their logits all at once.
@@ -54,6 +56,8 @@ class CausalLMDecoder(Decoder):
         lora: Arguments of ``peft.LoraConfig``; the rest of the LM is frozen then.
         hybrid_mask: Whether visual tokens attend to each other in both directions.
         injection_layers: Layers that may receive states; None allows every layer.
+        cross_attention: Adapters such as :class:`ct_vlm.modules.CrossAttentionAdapters`; they are
+            trained whatever is frozen in the LM.
         gradient_checkpointing: Whether layers are recomputed in the backward pass.
         attn_implementation: Attention of the LM; None lets transformers choose.
         freeze_lm: Whether the LM's own weights are frozen (with ``lora`` they are anyway).
@@ -100,6 +104,7 @@ class CausalLMDecoder(Decoder):
         lora: dict[str, Any] | None = None,
         hybrid_mask: bool = False,
         injection_layers: list[int] | None = None,
+        cross_attention: Any = None,
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
         freeze_lm: bool = False,
@@ -114,6 +119,9 @@ class CausalLMDecoder(Decoder):
         self.num_layers = len(layers)
         self.embed_dim = self.lm.get_input_embeddings().embedding_dim
         self.injection_layers = check_layers(injection_layers, self.num_layers)
+        if cross_attention is not None:
+            check_adapters(cross_attention, self.embed_dim, self.num_layers)
+        self.cross_attention = cross_attention
         self.stop_token_ids = stop_tokens(self.lm, self.tokenizer) if stop_token_ids is None else stop_token_ids
         self.validate_finite = validate_finite
         self._record(config_of(self.lm))
@@ -121,7 +129,7 @@ class CausalLMDecoder(Decoder):
             self.lm.requires_grad_(False)
         if lora is not None:
             add_lora(self.lm, lora)
-        make_visual(self.lm, layers, hybrid_mask=hybrid_mask)
+        make_visual(self.lm, layers, hybrid_mask=hybrid_mask, reads_memory=cross_attention is not None)
         if gradient_checkpointing:
             enable_checkpointing(self.lm)
         self._reset_generation_defaults()
@@ -275,10 +283,13 @@ class CausalLMDecoder(Decoder):
         embeds = self.lm.get_input_embeddings()(ids)
         inputs: dict[str, Any] = {}
         layout = None
-        if visual is not None and visual.tokens is not None:
-            check_visual(visual, ids.shape[0], self.embed_dim, self.injection_layers)
+        if visual is not None:
+            memory_dim = None if self.cross_attention is None else self.cross_attention.memory_dim
+            check_visual(visual, ids.shape[0], self.embed_dim, self.injection_layers, memory_dim)
             if self.validate_finite:
                 check_finite(visual)
+            inputs.update(memory_inputs(self.cross_attention, visual))
+        if visual is not None and visual.tokens is not None:
             tokens = visual.tokens.to(embeds)
             position = seq.first_token(attention_mask) if position is None else position
             layout = seq.make_layout(tokens.shape[1], position, ids.shape[1])

@@ -58,50 +58,72 @@ def check_layers(layers: Sequence[int] | None, num_layers: int) -> tuple[int, ..
     return chosen
 
 
-def check_visual(visual: VisualContext, batch: int, embed_dim: int, layers: Sequence[int]) -> None:
+def check_visual(
+    visual: VisualContext, batch: int, embed_dim: int, layers: Sequence[int], memory_dim: int | None = None
+) -> None:
     """Check a visual context against the batch and the decoder.
 
     Args:
-        visual: Tokens and layer states.
+        visual: Tokens, layer states and memory.
         batch: Number of texts.
         embed_dim: Width that the decoder reads.
         layers: Layers that may receive states.
+        memory_dim: Width of the memory that cross-attention reads; None without cross-attention.
 
     Raises:
-        ShapeError: If the batch size or the token width differs.
-        ConfigError: If a layer has states but receives none.
+        ShapeError: If the batch size, the token width or the memory's width differs.
+        ConfigError: If a layer has states but receives none, or nothing reads the memory.
     """
-    if visual.tokens is None:
-        return
-    got = tuple(visual.tokens.shape)
-    if got[0] != batch:
-        cause = f"Expected visual tokens for a batch of {batch}, but got {got}."
-        raise ShapeError(cause, "Repeat or select the visual tokens, one row a text.")
-    if got[2] != embed_dim:
-        cause = f"Expected visual tokens {embed_dim} wide, as the decoder embeds, but got {got}."
+    for name, value in (("tokens", visual.tokens), ("memory", visual.memory)):
+        if value is not None and value.shape[0] != batch:
+            cause = f"Expected visual {name} for a batch of {batch}, but got {tuple(value.shape)}."
+            raise ShapeError(cause, f"Repeat or select the visual {name}, one row a text.")
+    if visual.tokens is not None and visual.tokens.shape[2] != embed_dim:
+        cause = f"Expected visual tokens {embed_dim} wide, as the decoder embeds, but got {tuple(visual.tokens.shape)}."
         raise ShapeError(cause, f"Project them to {embed_dim} in the connector.")
     unknown = sorted(set(visual.layer_states) - set(layers))
     if unknown:
         cause = f"`layer_states` has states for layers {unknown}, but only {list(layers)} receive states."
         raise ConfigError(cause, "Change `injection_layers` or the connector's layers.")
+    _check_memory(visual, memory_dim)
+
+
+def _check_memory(visual: VisualContext, memory_dim: int | None) -> None:
+    """Check what cross-attention would read."""
+    if memory_dim is None:
+        if visual.memory is not None:
+            msg = "The visual context has a `memory`, but the decoder has no `cross_attention` to read it."
+            raise ConfigError(msg, "Build the decoder with `cross_attention=CrossAttentionAdapters(...)`.")
+        return
+    memory = visual.tokens if visual.memory is None else visual.memory
+    if memory is not None and memory.shape[2] != memory_dim:
+        cause = f"Cross-attention reads a memory {memory_dim} wide, but got {tuple(memory.shape)}."
+        raise ShapeError(cause, f"Build the adapters with memory_dim={memory.shape[2]}.")
 
 
 def check_finite(visual: VisualContext | None) -> None:
-    """Check that visual tokens and layer states are finite; it waits for the device.
+    """Check that visual tokens, layer states and memory are finite; it waits for the device.
 
     Args:
-        visual: Tokens and layer states, or None.
+        visual: Tokens, layer states and memory, or None.
 
     Raises:
         ShapeError: If a value is NaN or infinite.
     """
-    if visual is None or visual.tokens is None:
+    if visual is None:
         return
-    named = [("tokens", visual.tokens), *((f"layer_states[{k}]", v) for k, v in visual.layer_states.items())]
-    for name, tensor in named:
-        if not bool(tensor.isfinite().all()):
+    states = [(f"layer_states[{k}]", v) for k, v in visual.layer_states.items()]
+    for name, tensor in [("tokens", visual.tokens), *states, ("memory", _valid_memory(visual))]:
+        if tensor is not None and not bool(tensor.isfinite().all()):
             cause = f"Visual `{name}` hold NaN or infinite values."
             raise ShapeError(cause, "Check the volume for NaN voxels and the encoder for overflow.")
+
+
+def _valid_memory(visual: VisualContext) -> Tensor | None:
+    """Return the memory tokens that are read: what stands at masked places is nobody's."""
+    if visual.memory is None or visual.memory_mask is None:
+        return visual.memory
+    return visual.memory[visual.memory_mask]
 
 
 def check_length(length: int, config: Any) -> None:

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ct_vlm.decoders.cross_attention import MEMORY_KEYWORDS, MemoryReading
 from ct_vlm.decoders.injection import LayerInjection, RowSelection, index_of_visual
 from ct_vlm.decoders.masks import as_additive, hybrid_attention_mask
 from ct_vlm.errors import ConfigError
 from ct_vlm.ops.prefix_attention import PrefixLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
-_EXTRA_ARGUMENTS = ("visual_states", "visual_mask", "visual_layers", "visual_length", "logit_rows")
+_PROMPT_ARGUMENTS = ("visual_states", "visual_mask", "visual_layers", "visual_length", "logit_rows")
+_EXTRA_ARGUMENTS = (*_PROMPT_ARGUMENTS, *MEMORY_KEYWORDS)
 _MASKED_ATTENTION = {"sdpa", "eager"}
 
 
@@ -36,14 +38,18 @@ class VisualSettings:
         hybrid_mask: Whether visual tokens attend to each other in both directions.
         rows: The hook on the output head.
         hooks: The hooks on the decoder layers; none where the model injects by itself.
+        readers: The cross-attention hooks on the decoder layers; none without cross-attention.
         verified: Whether the visual states were seen to reach the layers.
+        reading_verified: Whether the memory was seen to reach them.
         plain_head: Whether the logits are a plain product; None before it was tried.
     """
 
     hybrid_mask: bool = False
     rows: RowSelection = field(default_factory=RowSelection)
     hooks: list[LayerInjection] = field(default_factory=list)
+    readers: list[MemoryReading] = field(default_factory=list)
     verified: bool = False
+    reading_verified: bool = False
     plain_head: bool | None = None
 
 
@@ -56,13 +62,14 @@ class VisualLanguageModel:
         return (_new_visual, (type(self).__mro__[2],), *reduced[2:])
 
 
-def make_visual(lm: Any, layers: nn.ModuleList, *, hybrid_mask: bool) -> None:
+def make_visual(lm: Any, layers: nn.ModuleList, *, hybrid_mask: bool, reads_memory: bool = False) -> None:
     """Swap the model's class and register the hooks, in place.
 
     Args:
         lm: A transformers causal LM.
         layers: Its decoder layers.
         hybrid_mask: Whether visual tokens attend to each other in both directions.
+        reads_memory: Whether layers are to read a memory.
 
     Raises:
         ConfigError: If the model is in use by another decoder, or its attention takes no mask.
@@ -80,6 +87,10 @@ def make_visual(lm: Any, layers: nn.ModuleList, *, hybrid_mask: bool) -> None:
             hook = LayerInjection(number)
             layer.register_forward_pre_hook(hook, with_kwargs=True)
             settings.hooks.append(hook)
+    for number, layer in enumerate(layers if reads_memory else []):
+        reader = MemoryReading(number)
+        reader.register(layer)
+        settings.readers.append(reader)
     head = lm.get_output_embeddings()
     head.register_forward_pre_hook(settings.rows)
     base: Any = type(lm)
@@ -91,11 +102,13 @@ def visual_forward(lm: Any, forward: Callable[..., Any], kwargs: dict[str, Any])
     """Run the model's own forward with visual states, the hybrid mask and selected logit rows.
 
     Both concern the prompt only: in a decode step, the keys and values of the visual positions are
-    in the cache already.
+    in the cache already. A memory goes to the layers in every step.
     """
-    states, mask, layers, length, rows = (kwargs.pop(name, None) for name in _EXTRA_ARGUMENTS)
+    states, mask, layers, length, rows = (kwargs.pop(name, None) for name in _PROMPT_ARGUMENTS)
     settings: VisualSettings = lm.visual_settings
-    injects = False
+    injects, reads = False, kwargs.get("memory_states") is not None
+    if not reads:
+        kwargs = {name: value for name, value in kwargs.items() if name not in MEMORY_KEYWORDS}
     if mask is not None and _past_length(kwargs) == 0:
         mask = _grown(mask, kwargs)
         injects = states is not None and len(layers) > 0
@@ -112,7 +125,11 @@ def visual_forward(lm: Any, forward: Callable[..., Any], kwargs: dict[str, Any])
     finally:
         settings.rows.rows = None
     if injects and not settings.verified:
-        _verify(lm, settings)
+        _verify(lm, settings.hooks)
+        settings.verified = True
+    if reads and not settings.reading_verified:
+        _verify(lm, settings.readers)
+        settings.reading_verified = True
     return output
 
 
@@ -170,10 +187,9 @@ def _hybrid(lm: Any, mask: Tensor, kwargs: dict[str, Any]) -> Tensor:
     return as_additive(keep, lm.dtype) if lm.config._attn_implementation == "eager" else keep
 
 
-def _verify(lm: Any, settings: VisualSettings) -> None:
-    """Refuse, once, a model whose layers never got the visual states."""
-    missed = [hook.layer for hook in settings.hooks if not hook.reached]
+def _verify(lm: Any, hooks: Sequence[LayerInjection | MemoryReading]) -> None:
+    """Refuse a model whose layers never got what their hooks wait for."""
+    missed = [hook.layer for hook in hooks if not hook.reached]
     if missed:
         cause = f"{type(lm).__name__} passes no keyword arguments to its layers {missed}, so nothing was injected."
-        raise ConfigError(cause, "Use visual tokens without layer states with this model.")
-    settings.verified = True
+        raise ConfigError(cause, "Use visual tokens without layer states or cross-attention with this model.")

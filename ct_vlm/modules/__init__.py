@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ct_vlm.modules.attribute_text import AttributeText
 from ct_vlm.modules.base import Connector
+from ct_vlm.modules.cross_attention_adapters import CrossAttentionAdapters
+from ct_vlm.modules.gated_cross_attention import GatedCrossAttention
 from ct_vlm.modules.label_tokens import LabelTokens
 from ct_vlm.modules.mask_driven_extractor import MaskDrivenVisualExtractor, SegmentationTokens
 from ct_vlm.modules.norm_calibrator import NormCalibrator
@@ -26,6 +28,8 @@ __all__ = [
     "R2_PRESETS",
     "AttributeText",
     "Connector",
+    "CrossAttentionAdapters",
+    "GatedCrossAttention",
     "GridPositionEmbedding",
     "JEPAHead",
     "LabelTokens",
