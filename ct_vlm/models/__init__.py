@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ct_vlm.models.classification import ClassificationModel
+from ct_vlm.models.medregion_ct import MedRegionConfig, medregion_ct, medregion_ct_encoder
 from ct_vlm.models.registry import MODELS, build_model, list_models
 from ct_vlm.models.segmentation import SegmentationModel
 from ct_vlm.models.segmenters import CallableSegmenter, FileSegmenter, ModelSegmenter, Segmenter
@@ -15,6 +16,7 @@ __all__ = [
     "CallableSegmenter",
     "ClassificationModel",
     "FileSegmenter",
+    "MedRegionConfig",
     "ModelSegmenter",
     "SegmentationModel",
     "Segmenter",
@@ -22,6 +24,8 @@ __all__ = [
     "VisionLanguageModel",
     "build_model",
     "list_models",
+    "medregion_ct",
+    "medregion_ct_encoder",
     "transfer",
     "u_vlm",
     "u_vlm_classification",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.errors import ConfigError, ShapeError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from torch import Tensor, nn
 
@@ -43,6 +46,24 @@ def floating_dtype(module: nn.Module) -> torch.dtype | None:
         torch.bfloat16
     """
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def scan_geometry(encoder: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a batch knows of its volumes' geometry, as far as an encoder takes it.
+
+    Args:
+        encoder: Its ``forward`` may take ``spacing`` and ``padding_mask``.
+        batch: May hold them.
+
+    Example:
+        >>> import torch
+        >>> from ct_vlm.encoders import ResidualUNetEncoder
+        >>> from ct_vlm.models.inputs import scan_geometry
+        >>> scan_geometry(ResidualUNetEncoder(features=(4,), blocks=(1,), strides=(1,)), {"spacing": torch.ones(1, 3)})
+        {}
+    """
+    taken = inspect.signature(encoder.forward).parameters
+    return {key: batch[key] for key in ("spacing", "padding_mask") if key in taken and batch.get(key) is not None}
 
 
 def model_image(image: Tensor, encoder: nn.Module, preset: CTPreset | None = None) -> Tensor:

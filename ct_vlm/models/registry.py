@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.errors import ConfigError
+from ct_vlm.models.medregion_ct import medregion_ct
 from ct_vlm.models.u_vlm import u_vlm
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from ct_vlm.models.vlm import VisionLanguageModel
 
-MODELS: dict[str, Callable[..., VisionLanguageModel]] = {"u_vlm": u_vlm}
+MODELS: dict[str, Callable[..., VisionLanguageModel]] = {"medregion_ct": medregion_ct, "u_vlm": u_vlm}
 """System name to builder."""
 
 
@@ -39,6 +40,6 @@ def list_models() -> list[str]:
     Example:
         >>> from ct_vlm.models import list_models
         >>> list_models()
-        ['u_vlm']
+        ['medregion_ct', 'u_vlm']
     """
     return sorted(MODELS)

@@ -5,7 +5,7 @@ Paper: MedRegion-CT, https://arxiv.org/abs/2506.23102 (mask-driven visual extrac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
@@ -147,7 +147,7 @@ class MaskDrivenVisualExtractor(Connector):
         if self.pooling is None:
             pooled, places = self._on_maps(features, masks)
         else:
-            pooled, places = self._on_region_tokens(features, {**(batch or {}), "region_masks": masks})
+            pooled, places = self._on_region_tokens(features, batch or {}, masks)
         projected = [project(level) for project, level in zip(self.level_projections, pooled, strict=True)]
         mask_token = self.mask_out(torch.stack(projected).sum(0))
         spatial_token = self.spatial(places.to(self.mask_out.weight.dtype))
@@ -169,10 +169,13 @@ class MaskDrivenVisualExtractor(Connector):
         places = mask_occupancy(masks, self.spatial_grid, self.num_regions).flatten(2)
         return pooled, places.to(pooled[0].device)
 
-    def _on_region_tokens(self, features: Features, batch: Mapping[str, Any]) -> tuple[list[Tensor], Tensor]:
+    def _on_region_tokens(
+        self, features: Features, batch: Mapping[str, Any], masks: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
         """Average R²-pooled features over masks that are pooled at the same slices."""
         pooling = cast("R2TokenPooling", self.pooling)
-        chosen = pooling.pool_features(features, batch, self.levels[0])
+        if features.shared is None:
+            features = replace(features, shared={})
         covered: dict[Grid, Tensor] = {}
         pooled = []
         for level in self.levels:
@@ -180,11 +183,11 @@ class MaskDrivenVisualExtractor(Connector):
             if grid[0] != self.num_slices:
                 cause = f"The extractor is built for {self.num_slices} slices, but level {level} has {grid[0]}."
                 raise ShapeError(cause, "Bring volumes to that many slices, or build it with `num_slices`.")
-            tokens = features.levels[level].unflatten(1, (grid[0], grid[1] * grid[2]))
+            chosen = pooling.pool_features(features, batch, level)
             if grid not in covered:
-                covered[grid] = pooling.pool_masks(batch["region_masks"], chosen, grid[1:], self.num_regions)
+                covered[grid] = pooling.pool_masks(masks, chosen, grid[1:], self.num_regions)
             weights = (covered[grid] > 0).float() if self.binarize == "osprey" else covered[grid]
-            pooled.append(_average(pooling.pool_like(tokens, chosen, grid[1:]), weights))
+            pooled.append(_average(chosen.tokens, weights))
         return pooled, covered[features.grids[self.levels[0]]]
 
     def _masks(self, features: Features, batch: Mapping[str, Any] | None) -> Tensor:

@@ -5,7 +5,7 @@ Paper: MedRegion-CT, https://arxiv.org/abs/2506.23102.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -176,22 +176,56 @@ class R2TokenPooling(Connector):
     ) -> RegionTokens:
         """Pool one level of an encoder's features, before the projection.
 
+        Within a pass of a model (``features.shared``), poolings of equal settings work together: slices
+        are chosen once, and a level is pooled once.
+
         Args:
             features: Features whose grid keeps every slice.
             batch: Holds what the policy needs.
             level: Level to pool; that of the connector by default.
         """
-        level = self.level if level is None else level
-        slices, height, width = features.grids[level]
-        tokens = features.levels[level].unflatten(1, (slices, height * width))
+        level = range(len(features.levels))[self.level if level is None else level]
         found = batch or {}
-        return self.pool(
-            tokens,
-            (height, width),
-            region_masks=found.get("region_masks"),
-            slice_index=found.get("slice_index"),
-            padding_mask=features.padding_mask,
-        )
+        region_masks, slice_index = found.get("region_masks"), found.get("slice_index")
+        pooled = self._shared(features, region_masks, slice_index)
+        if level not in pooled:
+            slices, height, width = features.grids[level]
+            tokens, grid = features.levels[level].unflatten(1, (slices, height * width)), (height, width)
+            if pooled:  # slices are chosen once for all levels
+                chosen = next(iter(pooled.values()))
+                pooled[level] = replace(chosen, tokens=self.pool_like(tokens, chosen, grid))
+            else:
+                options = {"region_masks": region_masks, "slice_index": slice_index}
+                pooled[level] = self.pool(tokens, grid, **options, padding_mask=features.padding_mask)
+        return pooled[level]
+
+    def _shared(
+        self, features: Features, region_masks: Tensor | None, slice_index: Tensor | None
+    ) -> dict[int, RegionTokens]:
+        """Return the levels that were pooled in this way in the same pass, to be added to."""
+        if features.shared is None:
+            return {}
+        key = (R2TokenPooling, self.num_slow, self.slow_grid, self.policy)
+        masks, index, pooled = features.shared.get(key, (None, None, {}))
+        if masks is not region_masks or index is not slice_index:
+            pooled = {}
+        features.shared[key] = (region_masks, slice_index, pooled)
+        return pooled
+
+    def choose(self, features: Features, batch: Mapping[str, Any] | None = None) -> tuple[Tensor, Tensor]:
+        """Return the slices that pooling keeps in detail, without reading a token.
+
+        Args:
+            features: Features whose grid keeps every slice.
+            batch: Holds what the policy needs.
+
+        Shape:
+            - output: slices ``(B, K)``, and ``(B, K)`` whether the policy chose them.
+        """
+        tokens, found = features.levels[self.level], batch or {}
+        size = (tokens.shape[0], features.grids[self.level][0])
+        padding = _padding(features.padding_mask, size, tokens.device)
+        return self._select(padding, found.get("region_masks"), found.get("slice_index"))
 
     def pool(
         self,

@@ -41,9 +41,37 @@ class EpochRecords:
 
 
 def sample_ids(batch: Any, size: int, batch_idx: int) -> list[str]:
-    """Return the samples' names, or names made from rank, batch and position where there are none."""
+    """Return the samples' names, or names made from rank, batch and position where there are none.
+
+    A volume that is asked several questions is as many samples: the question is part of the name.
+
+    Args:
+        batch: May hold ``volume_id`` and ``prompt``.
+        size: Number of samples.
+        batch_idx: Number of the batch.
+
+    Example:
+        >>> from ct_vlm.tasks.records import sample_ids
+        >>> sample_ids({"volume_id": ["a", "a"], "prompt": ["Any nodule?", "Where?"]}, 2, 0)
+        ['a: Any nodule?', 'a: Where?']
+    """
     names = batch.get("volume_id")
     if names is not None:
-        return [str(name) for name in names]
+        prompts = batch.get("prompt")
+        return [str(name) if prompts is None else f"{name}: {prompts[row]}" for row, name in enumerate(names)]
     rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
     return [f"{rank}-{batch_idx:06d}-{i:04d}" for i in range(size)]
+
+
+def batch_size(batch: Any) -> int:
+    """Return the number of samples of a batch of reports.
+
+    Args:
+        batch: Holds ``report``, ``region_reports`` or ``image``.
+
+    Example:
+        >>> from ct_vlm.tasks.records import batch_size
+        >>> batch_size({"region_reports": [{}, {}]})
+        2
+    """
+    return next(len(batch[key]) for key in ("report", "region_reports", "image") if batch.get(key) is not None)

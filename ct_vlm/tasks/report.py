@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
 from torchmetrics import MeanMetric
 
 from ct_vlm.models import VisionLanguageModel
 from ct_vlm.tasks.base import TrainingTask
 from ct_vlm.tasks.checks import check_finite_values, check_same_preset
-from ct_vlm.tasks.records import EpochRecords, sample_ids
+from ct_vlm.tasks.records import EpochRecords, batch_size
+from ct_vlm.tasks.report_records import region_records, report_records
 from ct_vlm.tasks.report_scores import score_reports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
 
     from ct_vlm.decoders import Decoder
     from ct_vlm.encoders import Encoder
     from ct_vlm.modules import Connector
     from ct_vlm.tasks.optimizer import OptimizerConfig
     from ct_vlm.text.prompts import ReportPrompt
+    from ct_vlm.text.region_prompts import RegionPrompts
     from ct_vlm.transforms import CTPreset
 
 
@@ -45,10 +47,11 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         shuffle_seed: Seed of the shuffled-image control.
         init_from: Parts to fill from earlier checkpoints, see :meth:`TrainingTask.set_training`.
         max_length: Longest training text in tokens, see :class:`VisionLanguageModel`.
+        region_prompts: Write a text for one region after another, see :class:`VisionLanguageModel`.
 
     Shape:
         - Batch: ``image (B, C, D, H, W)`` (or ``features``), ``report`` (B strings), optionally
-          ``labels (B, K)``, ``patient_id``, ``volume_id``.
+          ``region_reports`` (B dicts), ``prompt`` (B strings), ``labels (B, K)``, ``patient_id``, ``volume_id``.
 
     References:
         U-VLM, arXiv 2603.00479 (stage 3, frozen encoder).
@@ -68,8 +71,10 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         shuffle_seed: int = 0,
         init_from: dict[str, str] | None = None,
         max_length: int | None = None,
+        region_prompts: RegionPrompts | None = None,
     ) -> None:
-        VisionLanguageModel.__init__(self, encoder, connectors, decoder, prompt, preset, max_length=max_length)
+        options: dict[str, Any] = {"max_length": max_length, "region_prompts": region_prompts}
+        VisionLanguageModel.__init__(self, encoder, connectors, decoder, prompt, preset, **options)
         self.generation = {"max_new_tokens": 256, **(generation or {})}
         self.shuffle_seed = shuffle_seed
         self.val_loss = MeanMetric(nan_strategy="error")
@@ -86,8 +91,9 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
             options: Further arguments of the constructor.
         """
         connectors: list[Any] = list(model.connectors)
-        if model.max_length is not None:
-            options.setdefault("max_length", model.max_length)
+        for name in ("max_length", "region_prompts"):
+            if getattr(model, name) is not None:
+                options.setdefault(name, getattr(model, name))
         return cls(model.encoder, connectors, model.decoder, model.prompt, model.preset, optimizer, **options)
 
     def on_fit_start(self) -> None:
@@ -119,11 +125,20 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         """
         return super().generate_batch(batch, **{**self.generation, **generation})
 
+    def generate_regions(self, batch: Mapping[str, Any], **generation: Any) -> list[dict[str, str]]:
+        """Write the text of every region of a batch, with the task's ``generation`` as defaults.
+
+        Args:
+            batch: Needs ``image`` (or ``features``).
+            generation: Options of the decoder's ``generate``, in place of the task's.
+        """
+        return super().generate_regions(batch, **{**self.generation, **generation})
+
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the mean loss over the batch's target tokens."""
         loss = self(batch).loss
         check_finite_values(loss, batch)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["report"]))
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch_size(batch))
         return loss
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
@@ -131,7 +146,7 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         output = self(batch)
         check_finite_values(output.loss, batch)
         self.val_loss.update(output.loss, output.num_targets)
-        self.log("val/loss", self.val_loss, on_epoch=True, prog_bar=True, batch_size=len(batch["report"]))
+        self.log("val/loss", self.val_loss, on_epoch=True, prog_bar=True, batch_size=batch_size(batch))
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Write and record the batch's reports."""
@@ -144,18 +159,7 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         self.log_dict(numbers)
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
-        """Return one record a sample: ids, the written report and what the batch knows of it."""
-        reports = self.generate_batch(batch)
-        ids = sample_ids(batch, len(reports), batch_idx)
-        records = []
-        for i, (name, report) in enumerate(zip(ids, reports, strict=True)):
-            record: dict[str, Any] = {"id": name, "prediction": report}
-            for key in ("volume_id", "study_id", "patient_id"):
-                if batch.get(key) is not None:
-                    record[key] = batch[key][i]
-            if batch.get("report") is not None:
-                record["reference"] = batch["report"][i]
-            if batch.get("labels") is not None:
-                record["labels"] = torch.as_tensor(batch["labels"][i]).tolist()
-            records.append(record)
-        return records
+        """Return one record a sample, see :func:`ct_vlm.tasks.report_records.report_records`."""
+        if self.region_prompts is not None and self.asks_regions(batch):
+            return region_records(self.generate_regions(batch), self.region_prompts, batch, batch_idx)
+        return report_records(self.generate_batch(batch), batch, batch_idx)

@@ -32,10 +32,10 @@ class RegionPrompts:
         missing: What is learnt of a region that the reference does not mention: ``skip`` leaves
             the region of that sample out of training, ``normal`` teaches one fixed sentence.
         normal: That sentence, with ``{region}`` or ``{Region}``; inferred.
-        regions_per_sample: Regions drawn of each sample in a training step; None takes all.
+        regions_per_sample: Regions drawn of each sample in a training step, of those with something to
+            learn; None takes all. torch's generator draws, so that a seeded run can be repeated.
         max_texts: Texts that are generated at a time; None makes all regions of a batch one decoder
             batch.
-        seed: Decides the draws, with epoch and volume.
 
     Raises:
         ConfigError: If names or templates cannot be used, or a number is not positive.
@@ -59,7 +59,6 @@ class RegionPrompts:
     normal: str = "No abnormality of the {region} is described."
     regions_per_sample: int | None = None
     max_texts: int | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Resolve the names of the regions and check every setting."""

@@ -33,7 +33,7 @@ def test_what_is_learnt_of_a_region_that_is_not_mentioned(missing, expected, rep
 
 
 def test_config_round_trip():
-    prompts = RegionPrompts("six", missing="normal", regions_per_sample=2, max_texts=4, seed=3)
+    prompts = RegionPrompts("six", missing="normal", regions_per_sample=2, max_texts=4)
     config = prompts.to_config()
     assert config["init_args"]["regions"] == list(MEDREGION_REGIONS)
     assert RegionPrompts.from_config(config) == prompts
