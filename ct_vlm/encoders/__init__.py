@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ct_vlm.encoders.base import Encoder
+from ct_vlm.encoders.lejepa_vit import lejepa_vit
 from ct_vlm.encoders.residual_unet import ResidualUNetEncoder
 from ct_vlm.encoders.slice_encoder import SliceEncoder
 
-__all__ = ["Encoder", "ResidualUNetEncoder", "SliceEncoder"]
+__all__ = ["Encoder", "ResidualUNetEncoder", "SliceEncoder", "lejepa_vit"]

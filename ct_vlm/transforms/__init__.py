@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ct_vlm.transforms.metadata import ScanMetadata
     from ct_vlm.transforms.on_grid import load_on_grid
     from ct_vlm.transforms.presets import CTPreset, get_preset, list_presets
+    from ct_vlm.transforms.slab_views import SlabViews
     from ct_vlm.transforms.volume import Provenance, Volume
     from ct_vlm.transforms.windowing import apply_windows
 
@@ -20,6 +21,7 @@ _MODULES = {
     "FlipSafeAugmentation": "augment",
     "Provenance": "volume",
     "ScanMetadata": "metadata",
+    "SlabViews": "slab_views",
     "Volume": "volume",
     "apply_windows": "windowing",
     "check_hu": "hu",
@@ -35,6 +37,7 @@ __all__ = [
     "FlipSafeAugmentation",
     "Provenance",
     "ScanMetadata",
+    "SlabViews",
     "Volume",
     "apply_windows",
     "check_hu",
