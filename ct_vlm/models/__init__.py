@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from ct_vlm.models.classification import ClassificationModel
+from ct_vlm.models.grounded_report import GroundedRegion, GroundedReport
+from ct_vlm.models.grounding import generate_grounded
 from ct_vlm.models.medregion_ct import MedRegionConfig, medregion_ct, medregion_ct_encoder
 from ct_vlm.models.registry import MODELS, build_model, list_models
 from ct_vlm.models.segmentation import SegmentationModel
 from ct_vlm.models.segmenters import CallableSegmenter, FileSegmenter, ModelSegmenter, Segmenter
 from ct_vlm.models.transfer import TransferReport, transfer
 from ct_vlm.models.u_vlm import u_vlm, u_vlm_classification, u_vlm_encoder, u_vlm_head, u_vlm_segmentation
+from ct_vlm.models.visual_alignment import VisualAlignment, VisualAlignmentModel
 from ct_vlm.models.vlm import VisionLanguageModel
+from ct_vlm.models.warm_bridge import BRIDGE_GROUPS, BridgeReport, warm_bridge
 
 __all__ = [
+    "BRIDGE_GROUPS",
     "MODELS",
+    "BridgeReport",
     "CallableSegmenter",
     "ClassificationModel",
     "FileSegmenter",
+    "GroundedRegion",
+    "GroundedReport",
     "MedRegionConfig",
     "ModelSegmenter",
     "SegmentationModel",
     "Segmenter",
     "TransferReport",
     "VisionLanguageModel",
+    "VisualAlignment",
+    "VisualAlignmentModel",
     "build_model",
+    "generate_grounded",
     "list_models",
     "medregion_ct",
     "medregion_ct_encoder",
@@ -32,4 +43,5 @@ __all__ = [
     "u_vlm_encoder",
     "u_vlm_head",
     "u_vlm_segmentation",
+    "warm_bridge",
 ]
