@@ -28,7 +28,7 @@ radiological display. A preset may ask for another order (CT-CLIP weights need t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +49,8 @@ class Batch(TypedDict, total=False):
         region_text_present: Whether the report says anything of a region, bool, ``(B, R)``.
         labels: Abnormality labels, float 0/1 (NaN where unknown), ``(B, K)``.
         spacing: Voxel size in mm, float, ``(B, 3)`` in D, H, W order.
+        padding_mask: Whether a slice is padding, bool, ``(B, D)``.
+        attributes: Patient attributes of each sample (``PatientAttributes.to_dict``), None where unknown.
         report: Target report of each sample.
         region_reports: Region name to text, a dict a sample.
         prompt: Instruction text of each sample.
@@ -65,6 +67,8 @@ class Batch(TypedDict, total=False):
     region_text_present: Tensor
     labels: Tensor
     spacing: Tensor
+    padding_mask: Tensor
+    attributes: list[dict[str, Any] | None]
     report: list[str]
     region_reports: list[dict[str, str]]
     prompt: list[str]

@@ -38,6 +38,8 @@ class RadGenomeDataModule(VolumeDataModule):
             ``prompt`` and the answer ``report``.
         templates: Wording of the questions, see :class:`ct_vlm.datasets.RadGenomeVQA`.
         labels: CT-RATE's label tables of both splits, if batches should hold labels.
+        attributes: Folder of patient attributes, see :class:`ct_vlm.datasets.RadGenomeDataset`.
+        missing_attributes: ``error`` or ``absent`` for volumes without them.
         val_fraction: Share of training patients that validate; 0 for none.
         seed: Decides validation patients, orders and random choices.
         predict_split: Split that ``predict`` reads, without need of tables.
@@ -74,6 +76,8 @@ class RadGenomeDataModule(VolumeDataModule):
         tasks: Sequence[str] | None = None,
         templates: Mapping[str, str | Sequence[str]] | None = None,
         labels: str | Path | Sequence[str | Path] | None = None,
+        attributes: str | Path | None = None,
+        missing_attributes: str = "error",
         val_fraction: float = 0.05,
         seed: int = 0,
         predict_split: str = "valid",
@@ -100,6 +104,8 @@ class RadGenomeDataModule(VolumeDataModule):
             "mask_mismatch": mask_mismatch,
             "missing_mask": missing_mask,
             "mask_method": mask_method,
+            "attributes": attributes,
+            "missing_attributes": missing_attributes,
             "hu_source": hu_source,
             "exclude": exclude,
             "cache_dir": cache_dir,

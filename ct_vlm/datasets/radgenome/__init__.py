@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ct_vlm.text.region_scheme import RegionScheme, region_scheme
 
 if TYPE_CHECKING:
+    from ct_vlm.datasets.radgenome.attributes import MeasuredAttributes, measure_radgenome
     from ct_vlm.datasets.radgenome.dataset import RadGenomeDataset
     from ct_vlm.datasets.radgenome.layout import RadGenomeLayout
     from ct_vlm.datasets.radgenome.questions import TASKS, TEMPLATES, Question, read_questions
@@ -17,23 +18,27 @@ if TYPE_CHECKING:
 _MODULES = {
     "TASKS": "questions",
     "TEMPLATES": "questions",
+    "MeasuredAttributes": "attributes",
     "Question": "questions",
     "RadGenomeDataset": "dataset",
     "RadGenomeLayout": "layout",
     "RadGenomeReport": "report",
     "RadGenomeVQA": "vqa",
+    "measure_radgenome": "attributes",
     "read_questions": "questions",
 }
 
 __all__ = [
     "TASKS",
     "TEMPLATES",
+    "MeasuredAttributes",
     "Question",
     "RadGenomeDataset",
     "RadGenomeLayout",
     "RadGenomeReport",
     "RadGenomeVQA",
     "RegionScheme",
+    "measure_radgenome",
     "read_questions",
     "region_scheme",
 ]

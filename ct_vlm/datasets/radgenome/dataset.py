@@ -12,6 +12,7 @@ from ct_vlm.cache import ArrayCache
 from ct_vlm.datasets.by_patient import ByPatient
 from ct_vlm.datasets.ct_rate import MissingText, check_choice
 from ct_vlm.datasets.epoch_index import draw_seed, epoch_of
+from ct_vlm.datasets.radgenome.attributes import AttributeFolder, MissingAttributes
 from ct_vlm.datasets.radgenome.index import RadGenomeIndex, RadGenomeOptions, require_masks
 from ct_vlm.datasets.radgenome.layout import RadGenomeLayout, masks_of
 from ct_vlm.datasets.radgenome.masks import (
@@ -76,6 +77,10 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
             ``{region}``, ``{Region}``.
         missing_text: ``exclude`` scans without a text, or keep them with an ``empty`` report.
         labels: CT-RATE's label table, or several; RadGenome-ChestCT has none of its own.
+        attributes: Folder of patient attributes, ``<volume>.json`` each, see
+            :func:`ct_vlm.datasets.radgenome.measure_radgenome`; items hold what its ``to_dict`` gives.
+        missing_attributes: A volume without such a file is an ``error``, or its attributes are
+            ``absent`` (None).
         hu_source: As in :func:`ct_vlm.transforms.load_volume`; ``auto`` takes stored values for HU.
         patients: Keep these patients only.
         exclude: Volume names to leave out.
@@ -118,6 +123,8 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
         region_template: str = "{text}",
         missing_text: str = "exclude",
         labels: str | Path | Sequence[str | Path] | None = None,
+        attributes: str | Path | None = None,
+        missing_attributes: str = "error",
         hu_source: str = "auto",
         patients: Collection[str] | None = None,
         exclude: Collection[str] = (),
@@ -132,6 +139,7 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
             missing_mask=(missing_mask, MissingMask),
             mask_method=(mask_method, MaskMethod),
             missing_text=(missing_text, MissingText),
+            missing_attributes=(missing_attributes, MissingAttributes),
             text=("regions" if text is None else text, TextSource),
         )
         _check_template(region_template)
@@ -160,6 +168,9 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
         self.layout, self.mask_folder = index.layout, index.mask_folder
         self.samples, self.report = index.build()
         self.has_text = text is not None
+        self.attributes = None if attributes is None else AttributeFolder(Path(attributes), missing_attributes)
+        if self.attributes is not None:
+            self.attributes.check([sample.name.volume_id for sample in self.samples], augment)
 
     def __len__(self) -> int:
         """Return the number of scans."""
@@ -209,6 +220,10 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
             item["report"] = sample.report
             item["region_reports"] = dict(sample.region_reports)
             item["region_text_present"] = torch.tensor([name in sample.region_reports for name in self.regions])
+        if self.attributes is not None:
+            found = self.attributes.read(sample.name.volume_id)
+            # a trainer that moves a batch does not take frozen dataclasses
+            item["attributes"] = None if found is None else found.to_dict()
         if self.has_labels:
             item["labels"] = torch.tensor(sample.labels or [float("nan")] * len(CT_RATE_LABELS))
         return item
