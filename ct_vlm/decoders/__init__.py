@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ct_vlm.decoders.base import Decoder, DecoderOutput
     from ct_vlm.decoders.causal_lm import CausalLMDecoder
+    from ct_vlm.decoders.cross_attention import CrossAttention
     from ct_vlm.decoders.encoding import EncodedText
+    from ct_vlm.decoders.lora import LORA_PRESETS, lora_settings
     from ct_vlm.decoders.report_config import ReportDecoderConfig
     from ct_vlm.decoders.report_decoder import ReportDecoderForCausalLM
     from ct_vlm.decoders.small import small_report_decoder
@@ -16,11 +18,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CausalLMDecoder": "causal_lm",
+    "CrossAttention": "cross_attention",
     "Decoder": "base",
     "DecoderOutput": "base",
     "EncodedText": "encoding",
+    "LORA_PRESETS": "lora",
     "ReportDecoderConfig": "report_config",
     "ReportDecoderForCausalLM": "report_decoder",
+    "lora_settings": "lora",
     "small_report_decoder": "small",
     "tokenizer_from_config": "tokenizer",
     "tokenizer_to_config": "tokenizer",
@@ -28,12 +33,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "LORA_PRESETS",
     "CausalLMDecoder",
+    "CrossAttention",
     "Decoder",
     "DecoderOutput",
     "EncodedText",
     "ReportDecoderConfig",
     "ReportDecoderForCausalLM",
+    "lora_settings",
     "small_report_decoder",
     "tokenizer_from_config",
     "tokenizer_to_config",

@@ -20,6 +20,8 @@ from ct_vlm.decoders.language_model import (
     find_layers,
     stop_tokens,
 )
+from ct_vlm.decoders.lora import lora_settings
+from ct_vlm.decoders.placeholders import fill_placeholders, placeholder_layout, tokenizer_and_placeholder
 from ct_vlm.decoders.tokenizer import load_tokenizer, tokenizer_to_config
 from ct_vlm.decoders.validation import check_finite, check_layers, check_length, check_text, check_visual
 from ct_vlm.decoders.visual_lm import make_visual
@@ -53,11 +55,17 @@ class CausalLMDecoder(Decoder):
         model: Path or hub id of a causal LM, a config dict with ``model_type`` (random weights), or
             a ``PreTrainedModel`` (taken over, not copied).
         tokenizer: A fast tokenizer, a path or hub id, or the dict of ``tokenizer_to_config``.
-        lora: Arguments of ``peft.LoraConfig``; the rest of the LM is frozen then.
+        lora: Arguments of ``peft.LoraConfig``, or a name of ``LORA_PRESETS``; the rest of the LM is
+            frozen then.
         hybrid_mask: Whether visual tokens attend to each other in both directions.
         injection_layers: Layers that may receive states; None allows every layer.
         cross_attention: Adapters such as :class:`ct_vlm.modules.CrossAttentionAdapters`; they are
             trained whatever is frozen in the LM.
+        visual_placeholder: A special token such as ``<|visual_region|>``, which is added to tokenizer
+            and LM if they lack it. Visual tokens then take the places of such tokens among the ids,
+            as chat templates have it: :meth:`encode` writes one for each token of its ``visual`` in
+            place of the ``<visual>`` marker, and prompts may hold them written out. It is never
+            generated.
         gradient_checkpointing: Whether layers are recomputed in the backward pass.
         attn_implementation: Attention of the LM; None lets transformers choose.
         freeze_lm: Whether the LM's own weights are frozen (with ``lora`` they are anyway).
@@ -101,10 +109,11 @@ class CausalLMDecoder(Decoder):
         model: Any,
         tokenizer: Any,
         *,
-        lora: dict[str, Any] | None = None,
+        lora: dict[str, Any] | str | None = None,
         hybrid_mask: bool = False,
         injection_layers: list[int] | None = None,
         cross_attention: Any = None,
+        visual_placeholder: str | None = None,
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
         freeze_lm: bool = False,
@@ -113,8 +122,11 @@ class CausalLMDecoder(Decoder):
         validate_finite: bool = False,
     ) -> None:
         super().__init__()
-        self.tokenizer = load_tokenizer(tokenizer)
-        self.lm = build_language_model(model, self.tokenizer, dtype=dtype, attn_implementation=attn_implementation)
+        self.tokenizer, self.placeholder_id = tokenizer_and_placeholder(load_tokenizer(tokenizer), visual_placeholder)
+        self.visual_placeholder, grow = visual_placeholder, visual_placeholder is not None
+        self.lm = build_language_model(
+            model, self.tokenizer, dtype=dtype, attn_implementation=attn_implementation, grow=grow
+        )
         layers = find_layers(self.lm)
         self.num_layers = len(layers)
         self.embed_dim = self.lm.get_input_embeddings().embedding_dim
@@ -124,7 +136,8 @@ class CausalLMDecoder(Decoder):
         self.cross_attention = cross_attention
         self.stop_token_ids = stop_tokens(self.lm, self.tokenizer) if stop_token_ids is None else stop_token_ids
         self.validate_finite = validate_finite
-        self._record(config_of(self.lm))
+        lora = None if lora is None else lora_settings(lora)
+        self._record(config_of(self.lm), lora)
         if freeze_lm:
             self.lm.requires_grad_(False)
         if lora is not None:
@@ -156,15 +169,19 @@ class CausalLMDecoder(Decoder):
             prompts: One instruction a sample; a ``<visual>`` marker says where visual tokens go, a
                 ``<text>`` marker where the text of ``visual`` goes.
             targets: One report a sample; an end-of-text token is appended.
-            visual: Its ``text`` is spliced into the prompts; its tensors are not used here.
+            visual: Its ``text`` is spliced into the prompts; with ``visual_placeholder``, so is one
+                placeholder for each of its tokens.
             loss_on: ``"target"`` takes the loss on the report alone, ``"all"`` on the prompt too.
             max_length: Longest text kept, in tokens; reports are cut at their end.
             padding_side: ``"right"`` for training, ``"left"`` for generation.
 
         Raises:
-            ShapeError: If the numbers of prompts, targets and texts differ, or a prompt is too long.
+            ShapeError: If the numbers of prompts, targets and texts differ, or of placeholders and
+                visual tokens, or a prompt is too long.
         """
         prompts = splice_text(prompts, None if visual is None else visual.text)
+        if self.visual_placeholder is not None:
+            prompts = fill_placeholders(prompts, self.visual_placeholder, 0 if visual is None else visual.num_tokens)
         return encode_batch(
             self.tokenizer, prompts, targets, loss_on=loss_on, max_length=max_length, padding_side=padding_side
         )
@@ -182,12 +199,12 @@ class CausalLMDecoder(Decoder):
         """Compute the loss or the logits of token ids given visual context.
 
         Args:
-            input_ids: Text tokens, without placeholders for visual tokens.
+            input_ids: Text tokens; with ``visual_placeholder``, one for each visual token, else none.
             labels: Target ids, -100 where no loss is taken; aligned with ``input_ids``.
-            visual: Visual tokens and layer states; its ``text`` belongs into :meth:`encode`.
+            visual: Visual tokens, layer states and memory; its ``text`` belongs into :meth:`encode`.
             attention_mask: 1 at text tokens, 0 at padding (either side); None means no padding.
             visual_position: Text index that the visual tokens go before; None means the first
-                token. :meth:`encode` returns it.
+                token. :meth:`encode` returns it. Placeholders make it meaningless.
             output_logits: Whether logits of all text positions are returned; None means only
                 without labels.
 
@@ -256,6 +273,8 @@ class CausalLMDecoder(Decoder):
             ConfigError: If an option is out of range.
         """
         check_finite(visual)
+        if self.placeholder_id is not None:
+            options["suppress_tokens"] = [*(options.get("suppress_tokens") or ()), self.placeholder_id]
         config = generation_config(
             self.stop_token_ids,
             self._pad_id(),
@@ -282,20 +301,19 @@ class CausalLMDecoder(Decoder):
         """Build the LM's keyword arguments, with visual tokens spliced in."""
         embeds = self.lm.get_input_embeddings()(ids)
         inputs: dict[str, Any] = {}
-        layout = None
         if visual is not None:
             memory_dim = None if self.cross_attention is None else self.cross_attention.memory_dim
             check_visual(visual, ids.shape[0], self.embed_dim, self.injection_layers, memory_dim)
             if self.validate_finite:
                 check_finite(visual)
             inputs.update(memory_inputs(self.cross_attention, visual))
-        if visual is not None and visual.tokens is not None:
-            tokens = visual.tokens.to(embeds)
-            position = seq.first_token(attention_mask) if position is None else position
-            layout = seq.make_layout(tokens.shape[1], position, ids.shape[1])
-            embeds = layout.merge(tokens, embeds)
+        layout = self._layout(ids, visual, attention_mask, position)
+        if layout is not None and visual is not None and visual.tokens is not None:
+            embeds = layout.merge(visual.tokens.to(embeds), embeds)
             attention_mask = layout.spread(attention_mask, 1)
-            inputs.update(visual_mask=layout.visual_mask, visual_length=tokens.shape[1])
+            # only a block of its own has a length
+            length = visual.num_tokens if self.placeholder_id is None else None
+            inputs.update(visual_mask=layout.visual_mask, visual_length=length)
             if visual.layer_states:
                 inputs["visual_layers"] = tuple(sorted(visual.layer_states))
                 states = [visual.layer_states[layer].to(embeds) for layer in inputs["visual_layers"]]
@@ -305,15 +323,28 @@ class CausalLMDecoder(Decoder):
         inputs["position_ids"] = seq.positions_from_mask(attention_mask)
         return layout, inputs
 
+    def _layout(
+        self, ids: Tensor, visual: VisualContext | None, attention_mask: Tensor, position: Tensor | None
+    ) -> seq.Layout | None:
+        """Return where visual tokens stand; None where there are none."""
+        count = 0 if visual is None else visual.num_tokens
+        if self.placeholder_id is not None:
+            layout = placeholder_layout(ids, self.placeholder_id, count)
+            return layout if count else None
+        if visual is None or visual.tokens is None:
+            return None
+        return seq.make_layout(count, seq.first_token(attention_mask) if position is None else position, ids.shape[1])
+
     def _pad_id(self) -> int:
         """Return the id that fills texts that have ended."""
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else (self.stop_token_ids or [0])[0])
 
-    def _record(self, model_config: dict[str, Any]) -> None:
-        """Replace paths and objects in the recorded arguments by what rebuilds them."""
+    def _record(self, model_config: dict[str, Any], lora: dict[str, Any] | None) -> None:
+        """Replace paths, names and objects in the recorded arguments by what rebuilds them."""
         resolved = {
             "model": model_config,
+            "lora": lora,
             "tokenizer": tokenizer_to_config(self.tokenizer),
             "stop_token_ids": list(self.stop_token_ids),
         }

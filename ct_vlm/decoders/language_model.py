@@ -20,7 +20,12 @@ _LIST_NAMES = ("layers", "h", "blocks", "block")
 
 
 def build_language_model(
-    model: Any, tokenizer: Any, *, dtype: str | None = None, attn_implementation: str | None = None
+    model: Any,
+    tokenizer: Any,
+    *,
+    dtype: str | None = None,
+    attn_implementation: str | None = None,
+    grow: bool = False,
 ) -> Any:
     """Return a transformers causal LM.
 
@@ -32,6 +37,7 @@ def build_language_model(
         dtype: Parameter dtype such as ``"bfloat16"``; None keeps that of the weights or the config.
         attn_implementation: ``"sdpa"``, ``"eager"``, ``"flash_attention_2"``...; None lets
             transformers choose.
+        grow: Whether a model that embeds too few tokens gets new rows, drawn at random.
 
     Raises:
         ConfigError: If the config names no known causal LM, or the vocabulary is too small.
@@ -45,6 +51,8 @@ def build_language_model(
         lm = _from_instance(model, dtype, attn_implementation)
     else:
         lm = _from_path(str(model), dtype, attn_implementation)
+    if grow and len(tokenizer) > lm.get_input_embeddings().num_embeddings:
+        lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     rows = lm.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         cause = f"The tokenizer has {len(tokenizer)} tokens, but the model embeds {rows}."
