@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ct_vlm.evaluation.html import Page as Page
     from ct_vlm.evaluation.html import write_html as write_html
     from ct_vlm.evaluation.labelers import get_labeler as get_labeler
+    from ct_vlm.evaluation.overlays import region_overlay as region_overlay
+    from ct_vlm.evaluation.overlays import write_overlays as write_overlays
     from ct_vlm.evaluation.pairing import Pairs as Pairs
     from ct_vlm.evaluation.pairing import pair_reports as pair_reports
     from ct_vlm.evaluation.reliance import read_reliance as read_reliance
@@ -46,6 +48,8 @@ _MODULES = {
     "evaluate_files": "study",
     "outside_scores": "scorers",
     "read_reliance": "reliance",
+    "region_overlay": "overlays",
+    "write_overlays": "overlays",
     "score_probabilities": "classifier",
     "make_cases": "cases",
     "rank_cases": "cases",
