@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
     from lightning import LightningModule, Trainer
 
+_COLUMNS = ("volume_id", "study_id", "patient_id", "task", "prompt", "prediction", "reference")
+_REGION_COLUMNS = {"region": "region_reports", "region_reference": "region_references"}
+"""What heads a region's columns, and the key of a record they come from."""
+
 
 class ReportWriter(BasePredictionWriter):
     """Write the records of ``predict`` to one CSV when it ends.
 
     The records of all processes are merged; the file has the columns ``volume_id``,
-    ``prediction`` and, where the data has them, ``reference``, ``study_id`` and ``patient_id``.
+    ``prediction`` and, where the data has them, ``reference``, ``study_id`` and ``patient_id``, and
+    ``prompt`` and ``task`` of questions. Reports that were written region by region have a column
+    ``region:<name>`` for each, and ``region_reference:<name>`` where the data has texts of regions.
 
     Args:
         path: CSV file to write.
@@ -43,9 +49,19 @@ class ReportWriter(BasePredictionWriter):
         if not trainer.is_global_zero:
             return
         unique = {record["id"]: record for shard in shards for record in shard}
-        columns = ["volume_id", "study_id", "patient_id", "prediction", "reference"]
-        rows = [{"volume_id": key, **{c: r[c] for c in columns if c in r}} for key, r in sorted(unique.items())]
+        rows = [_row(key, record) for key, record in sorted(unique.items())]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame(rows)
+        first = [column for column in _COLUMNS if column in table]
+        # all that was written, then all references, each in the order of the regions
+        regions = [column for prefix in _REGION_COLUMNS for column in table if column.startswith(f"{prefix}:")]
         with atomic_path(self.path) as temporary:
-            table[[c for c in columns if c in table]].to_csv(temporary, index=False)
+            table[[*first, *regions]].to_csv(temporary, index=False)
+
+
+def _row(name: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a record."""
+    row = {"volume_id": name, **{column: record[column] for column in _COLUMNS if column in record}}
+    for prefix, key in _REGION_COLUMNS.items():
+        row |= {f"{prefix}:{region}": text for region, text in record.get(key, {}).items()}
+    return row

@@ -27,7 +27,7 @@ class RegionScores:
     Args:
         regions: Region to its scores; see :func:`region_scores`.
         mean: Mean of each score over the regions that have it.
-        scheme: ``"radgenome"`` or ``"medregion"``.
+        scheme: ``"radgenome"``, ``"medregion"``, or ``"given"`` for regions of the caller's.
         source: ``"given"`` if all texts came by region, ``"inferred"`` if reports were split by the
             lexicon, else ``"mixed"``.
         labeler: Name of the labeler.
@@ -51,7 +51,7 @@ class RegionScores:
 def region_scores(
     predictions: Sequence[str | Mapping[str, str] | None],
     references: Sequence[str | Mapping[str, str]],
-    scheme: str = "radgenome",
+    scheme: str | Sequence[str] = "radgenome",
     *,
     labeler: Any = None,
     protocol: str = "vlm3d",
@@ -67,7 +67,8 @@ def region_scores(
         predictions: Texts by region, or whole reports, which are then split by the lexicon of
             :func:`~ct_vlm.text.region_lexicon.split_regions` (inferred); None where missing.
         references: The same of the true reports.
-        scheme: ``"radgenome"`` (ten regions) or ``"medregion"`` (six, ten are merged).
+        scheme: ``"radgenome"`` (ten regions), ``"medregion"`` (six, ten are merged), or names of any
+            regions; then both sides come by region.
         labeler: Labels texts; the rule labeler unless given.
         protocol: Of :func:`~ct_vlm.metrics.functional.nlg_scores`.
         metrics: Which word-overlap scores: any of ``"bleu"``, ``"rouge"`` and ``"cider"``.
@@ -91,7 +92,7 @@ def region_scores(
         (1.0, 0.0)
     """
     check_pairs(predictions, references)
-    names = (*check_scheme(scheme), OTHER)
+    names = (*(check_scheme(scheme) if isinstance(scheme, str) else dict.fromkeys(scheme)), OTHER)
     labeler = RuleLabeler() if labeler is None else labeler
     found = [_by_region(item, scheme, row, "predictions") for row, item in enumerate(predictions)]
     true = [_by_region(item, scheme, row, "references") for row, item in enumerate(references)]
@@ -104,7 +105,7 @@ def region_scores(
     return RegionScores(
         regions=regions,
         mean=_means([scores for name, scores in regions.items() if name != OTHER]),
-        scheme=scheme,
+        scheme=scheme if isinstance(scheme, str) else "given",
         source="mixed" if any(given) and not all(given) else "given" if all(given) else "inferred",
         labeler=labeler.name,
         protocol=protocol,
@@ -112,16 +113,25 @@ def region_scores(
     )
 
 
-def _by_region(item: Any, scheme: str, row: int, name: str) -> dict[str, str]:
+def _by_region(item: Any, scheme: str | Sequence[str], row: int, name: str) -> dict[str, str]:
     """Return the texts of one report by region."""
     if item is None and name == "predictions":
         return {}
-    if isinstance(item, str):
+    if isinstance(item, str) and isinstance(scheme, str):
         return split_regions(item, scheme)
     if isinstance(item, dict) and all(isinstance(text, str) for text in item.values()):
-        return merge_regions(item, scheme)
+        return merge_regions(item, scheme) if isinstance(scheme, str) else _given(item, scheme, row, name)
     cause = f"`{name}` is neither a report nor a dict of region texts in row {row}: {item!r}."
-    raise DatasetError(cause, "Pass strings, or dicts from region to text.")
+    raise DatasetError(cause, "Pass strings (with a named scheme), or dicts from region to text.")
+
+
+def _given(item: Mapping[str, str], regions: Sequence[str], row: int, name: str) -> dict[str, str]:
+    """Return the texts of regions of the caller's that say something."""
+    unknown = sorted(set(item) - {*regions, OTHER})
+    if unknown:
+        cause = f"`{name}` has texts of {unknown} in row {row}, which are none of the regions {list(regions)}."
+        raise DatasetError(cause, "Name every region in `scheme`.")
+    return {region: text.strip() for region, text in item.items() if text.strip()}
 
 
 def _score(

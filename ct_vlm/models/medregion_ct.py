@@ -200,7 +200,7 @@ def medregion_ct(
     from ct_vlm.decoders import CausalLMDecoder
 
     c = _config(size)
-    prompts = RegionPrompts(regions, **(region_options or {}))
+    prompts = RegionPrompts(regions if isinstance(regions, str) else tuple(regions), **(region_options or {}))
     if stage not in (1, 2):
         cause = f"MedRegion-CT is trained in stages 1 and 2, but got {stage!r}."
         raise ConfigError(cause, "Pass 1 for the connector's stage, 2 for the report model.")

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ct_vlm.errors import DatasetError
-from ct_vlm.metrics import RuleLabeler
+from ct_vlm.metrics import RuleLabeler, region_scores
 from ct_vlm.metrics.functional import clinical_scores, nlg_scores
 from ct_vlm.metrics.reliance import other_patient_permutation
+from ct_vlm.text.region_reports import strip_region_prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+REGION_SCORES = ("micro_precision", "micro_recall", "micro_f1", "bleu_1", "bleu_4", "rouge_l", "coverage")
+"""Scores that are kept of each region."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,16 +49,20 @@ def score_reports(
     Scores that the records do not allow are left out with a warning, never an error: the reports
     have been written by then.
 
+    Reports that were written region by region are scored without the headings of their regions, and
+    each region by itself too.
+
     Args:
-        records: ``prediction``, ``reference`` and optionally ``labels`` and ``patient_id`` each.
+        records: ``prediction``, ``reference`` and optionally ``labels``, ``patient_id``, ``region_reports``
+            and ``region_references`` each.
         shuffle_seed: Seed of the permutation.
         labeler: Finds the labels in reports; the rule labeler of CT-RATE's 18 labels by default.
 
     Returns:
-        Label scores, BLEU, ROUGE-L, CIDEr, ``distinct_reports`` and ``shuffled_*`` label scores; empty without
-        references.
+        Label scores, BLEU, ROUGE-L, CIDEr, ``distinct_reports`` and ``shuffled_*`` label scores, and
+        ``region/<name>/*`` and ``regions/*`` (their mean); empty without references.
     """
-    records = [r for r in records if r.get("reference") is not None or r.get("labels") is not None]
+    records = [_plain(r) for r in records if r.get("reference") is not None or r.get("labels") is not None]
     if not records:
         return {}
     labeler = labeler or RuleLabeler()
@@ -64,7 +72,33 @@ def score_reports(
     if all(r.get("reference") is not None for r in records):
         # METEOR and BERTScore need resources that a training machine may lack
         scores.update(nlg_scores(predictions, [r["reference"] for r in records], metrics=("bleu", "rouge", "cider")))
+    scores.update(_region_scores(records, labeler))
     return scores
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record whose texts have no headings of regions: they would count as words of the report."""
+    written = record.get("region_reports")
+    if written is None:
+        return record
+    plain = {**record, "prediction": " ".join(text for text in written.values() if text.strip())}
+    if record.get("reference") is not None:
+        plain["reference"] = strip_region_prefixes(record["reference"], written)
+    return plain
+
+
+def _region_scores(records: Sequence[dict[str, Any]], labeler: Labeler) -> dict[str, float]:
+    """Return scores by region, of records that hold texts of the same regions."""
+    if any(r.get("region_reports") is None or r.get("region_references") is None for r in records):
+        return {}
+    regions = list(dict.fromkeys(name for record in records for name in record["region_reports"]))
+    found = region_scores(
+        [r["region_reports"] for r in records], [r["region_references"] for r in records], regions, labeler=labeler
+    )
+    rows = {f"region/{name}": scores for name, scores in found.regions.items()} | {"regions": found.mean}
+    return {
+        f"{row}/{key}": v for row, scores in rows.items() for key in REGION_SCORES if (v := scores.get(key)) is not None
+    }
 
 
 def _label_scores(records: Sequence[dict[str, Any]], labeler: Labeler, shuffle_seed: int) -> dict[str, Any]:

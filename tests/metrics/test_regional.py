@@ -110,3 +110,16 @@ def test_malformed_items_are_named():
         region_scores(["a"], ["a", "b"])
     with pytest.raises(ConfigError, match="'knee'"):
         region_scores([{"knee": "Bent."}], ["a"])
+
+
+def test_regions_of_ones_own_need_texts_by_region():
+    scores = region_scores(
+        [{"left side": "Clear."}], [{"left side": "Clear.", "right side": "Clear."}], ["left side", "right side"]
+    )
+    assert scores.scheme == "given"
+    assert scores.regions["left side"]["bleu_1"] == 1.0
+    assert scores.regions["right side"]["coverage"] == 0.0
+    with pytest.raises(DatasetError, match="none of the regions"):
+        region_scores([{"lung": "Clear."}], [{"left side": "Clear."}], ["left side"])
+    with pytest.raises(DatasetError, match="named scheme"):
+        region_scores(["Clear."], [{"left side": "Clear."}], ["left side"])
