@@ -21,7 +21,8 @@ CODECS: tuple[str, ...] = get_args(Codec)
 GRANULE = 2**16
 """Bytes of an uncompressed array under one checksum."""
 
-_CHUNK, _BLOCK = (24, 96, 96), (8, 48, 48)
+# a block is the least that is decompressed: flat and wide ones suit slices, small ones patches
+_CHUNK, _BLOCK = (24, 96, 96), (12, 32, 32)
 _SMALL = 4096  # bytes below which a frame's own overhead eats the gain
 _ROWS_CHUNK = 2**20
 _CHUNK_HEADER = 32  # bytes of a blosc2 chunk that holds nothing else
