@@ -65,6 +65,27 @@ def bounds_of(index: BasicIndex, shape: Sequence[int]) -> tuple[Bounds, list[int
     return bounds, dropped
 
 
+def span_of(shape: Sequence[int], bounds: Bounds) -> tuple[int, int] | None:
+    """Return where a part of a C-ordered array starts and stops if it lies in one piece, else ``None``.
+
+    Args:
+        shape: Shape of the array.
+        bounds: The part.
+
+    Example:
+        >>> from ct_vlm.cache.regions import span_of
+        >>> span_of((4, 5, 6), [(1, 3), (0, 5), (0, 6)]), span_of((4, 5, 6), [(1, 3), (0, 5), (0, 5)])
+        ((30, 90), None)
+    """
+    start, size, stride, is_whole = 0, 1, 1, True
+    for length, (low, high) in zip(reversed(shape), reversed(bounds), strict=True):
+        if not is_whole and high - low != 1:
+            return None
+        start, size = start + low * stride, size * (high - low)
+        is_whole, stride = is_whole and high - low == length, stride * length
+    return start, start + size
+
+
 def touched_granules(shape: Sequence[int], itemsize: int, bounds: Bounds) -> NDArray[np.int64]:
     """Return the granules of a C-ordered array that a part reaches into, or a few more."""
     # along the last axis everything between the ends counts, which spares a run a row

@@ -12,7 +12,7 @@ import pytest
 
 from ct_vlm.cache import DamagedEntryError, read_entry
 from ct_vlm.cache.codecs import CODECS, GRANULE, chunk_shape
-from ct_vlm.cache.regions import touched_chunks, touched_granules
+from ct_vlm.cache.regions import span_of, touched_chunks, touched_granules
 from ct_vlm.cache.writing import write_entry
 from ct_vlm.errors import ConfigError, ShapeError
 
@@ -198,6 +198,18 @@ def test_touched_pieces_cover_every_element_of_a_part(seed: int) -> None:
     for place in np.argwhere(np.ones([high - low for low, high in bounds], bool)) + [low for low, _ in bounds]:
         grid[tuple(place // chunks)] = True
     assert touched_chunks(shape, chunks, bounds).tolist() == np.flatnonzero(grid).tolist()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_in_one_piece_are_recognised(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    shape = tuple(generator.integers(1, 5, 3).tolist())
+    places = np.arange(np.prod(shape)).reshape(shape)
+    every = [[(low, high) for low in range(size) for high in range(low + 1, size + 1)] for size in shape]
+    for bounds in ([z, y, x] for z in every[0] for y in every[1] for x in every[2]):
+        part = places[tuple(slice(*pair) for pair in bounds)].ravel()
+        in_one = part.size == part[-1] - part[0] + 1
+        assert span_of(shape, bounds) == ((part[0], part[-1] + 1) if in_one else None)
 
 
 def test_the_index_is_json(tmp_path: Path) -> None:

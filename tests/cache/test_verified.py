@@ -42,6 +42,41 @@ def test_each_piece_is_checked_once(tmp_path: Path, checked: list[int]) -> None:
     assert checked == [GRANULE, GRANULE]
 
 
+def test_pieces_that_go_on_beyond_a_part_are_checked_whole(tmp_path: Path, checked: list[int]) -> None:
+    array = np.arange(5 * GRANULE // 2, dtype=np.int16).reshape(10, -1)  # a granule is two rows
+    path = tmp_path / "a.ctcache"
+    write_entry(path, {"x": array}, codec="uncompressed")
+    with read_entry(path) as entry:
+        np.testing.assert_array_equal(entry["x"][3:7], array[3:7])
+    assert checked == [GRANULE] * 3
+    checked.clear()
+    with read_entry(path) as entry:
+        np.testing.assert_array_equal(entry["x"][2:], array[2:])
+    assert checked == [GRANULE]
+    content = bytearray(path.read_bytes())
+    content[content.index(array[2].tobytes())] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    with read_entry(path) as entry:
+        np.testing.assert_array_equal(entry["x"][4:], array[4:])
+        for rows in (slice(3, 5), slice(2, 3), slice(0, 10)):
+            with pytest.raises(DamagedEntryError, match="piece 1 of `x`"):
+                _ = entry["x"][rows]
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_noticed(tmp_path: Path, checked: list[int]) -> None:
+    path = tmp_path / "a.ctcache"
+    write_entry(path, {"x": ARRAY}, codec="uncompressed")
+    with read_entry(path) as entry:
+        _ = entry["x"][...]
+        with path.open("r+b") as file:
+            file.truncate(GRANULE + 999)
+        np.testing.assert_array_equal(entry["x"][:2], ARRAY[:2])
+        with pytest.raises(DamagedEntryError, match="cut off"):
+            _ = entry["x"][...]
+    assert checked == [GRANULE] * 2
+
+
 def test_a_change_in_place_is_noticed(tmp_path: Path, checked: list[int]) -> None:
     path = tmp_path / "a.ctcache"
     write_entry(path, {"x": ARRAY}, codec="uncompressed")
