@@ -29,7 +29,8 @@ def expected(preset: CTPreset, hu: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_gives_the_same_values(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windowed, "_SLAB_VOXELS", 7 * 40 * 50)  # slabs that do not divide the volume
+    monkeypatch.setattr(windowed, "_SLAB_READ", 2 * 7 * 40 * 50)  # slabs that do not divide the volume
+    monkeypatch.setattr(windowed, "_LOOK_UP", 3001)
     preset = PRESETS[name]
     want = expected(preset, HU)
     out = np.full(want.shape, np.nan, np.float32)
@@ -71,6 +72,26 @@ def test_memory_that_cannot_be_written_is_only_read(recwarn: pytest.WarningsReco
     window_into(hu, preset, out)
     np.testing.assert_array_equal(out, expected(preset, HU))
     assert not recwarn.list
+
+
+def test_a_buffer_of_any_layout_is_filled() -> None:
+    preset = CTPreset("p", windows=((-1000, 1000), (-160, 240)), repeat=2)
+    memory = np.full((40, 50, 60, 4), np.nan, np.float32)
+    window_into(HU, preset, memory.transpose(3, 2, 0, 1))
+    np.testing.assert_array_equal(memory.transpose(3, 2, 0, 1), expected(preset, HU))
+
+
+def test_every_value_is_looked_up() -> None:
+    every = np.arange(-(2**15), 2**15, dtype=np.int16).reshape(4, 128, 128)
+    for preset in (CTPreset("a", norm="affine", offset=0.5, scale=-3, windows=((-40000, 40000),)), CTPreset("b")):
+        out = np.empty((1, *every.shape), np.float32)
+        window_into(every, preset, out)
+        np.testing.assert_array_equal(out, expected(preset, every))
+
+
+def test_values_of_other_types_are_refused() -> None:
+    with pytest.raises(ShapeError, match="Expected HU as int16, but got float32"):
+        window_into(HU.astype(np.float32), CTPreset("p"), np.empty((1, *HU.shape), np.float32))
 
 
 def test_buffers_that_do_not_fit_are_refused() -> None:
