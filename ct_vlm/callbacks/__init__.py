@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from ct_vlm.callbacks.collapse import CollapsePoint, CollapseRule
+from ct_vlm.callbacks.collapse_monitor import CollapseMonitor
+from ct_vlm.callbacks.phase_schedule import FreezeAfterEpoch, ReduceLROnMetric
 from ct_vlm.callbacks.prediction_writer import ReportWriter
 from ct_vlm.callbacks.rng_state import RNGState
 
-__all__ = ["RNGState", "ReportWriter"]
+__all__ = [
+    "CollapseMonitor",
+    "CollapsePoint",
+    "CollapseRule",
+    "FreezeAfterEpoch",
+    "RNGState",
+    "ReduceLROnMetric",
+    "ReportWriter",
+]

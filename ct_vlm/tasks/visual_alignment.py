@@ -1,0 +1,188 @@
+"""Phases 1 and 2 of Ker-VLJEPA: visual tokens learn labels and the places of texts, without a language model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ct_vlm.errors import DatasetError
+from ct_vlm.losses import InfoNCELoss, imq_mmd, masked_bce, multiple_instance_loss, orthogonality_loss, text_keys
+from ct_vlm.losses.weights import check_weights
+from ct_vlm.metrics.functional import classifier_scores, clinical_scores
+from ct_vlm.models import VisualAlignmentModel
+from ct_vlm.tasks.base import TrainingTask
+from ct_vlm.tasks.checks import check_finite_values
+from ct_vlm.tasks.records import EpochRecords, sample_ids
+from ct_vlm.text.labels import CT_RATE_LABELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ct_vlm.encoders import Encoder
+    from ct_vlm.models import VisualAlignment
+    from ct_vlm.modules import JEPAHead, ZonedVisualTokens
+    from ct_vlm.tasks.optimizer import OptimizerConfig
+    from ct_vlm.transforms import CTPreset
+
+LOSSES = ("bce", "mil", "orthogonality", "mmd", "info_nce")
+PHASE_1 = {"bce": 1.5, "mil": 1.0, "orthogonality": 1.0, "mmd": 0.5}
+"""Loss weights of phase 1, the paper's."""
+PHASE_2 = {"info_nce": 1.0, "mmd": 0.5}
+"""Loss weights of phase 2; the paper names the losses and no weights (inferred)."""
+
+
+class VisualAlignmentLightningModule(TrainingTask, VisualAlignmentModel):
+    """Train zone tokens on labels (phase 1) or on the texts of positive findings (phase 2).
+
+    ============== ============================================================ ====================
+    loss           what                                                         needs in the batch
+    ============== ============================================================ ====================
+    bce            labels from the mean zone token                              ``labels``
+    mil            labels from the most suspicious zone                         ``labels``
+    orthogonality  zone tokens differ                                           nothing
+    mmd            tokens lie where the texts of positive conditions lie        ``condition_embeddings``
+    info_nce       the volume's embedding finds its own text                    ``text_embedding``
+    ============== ============================================================ ====================
+
+    Args:
+        encoder: Slice encoder.
+        visual: Zone attention, predictor and norm calibration.
+        jepa: Predicts whitened text embeddings.
+        optimizer: Optimizer and schedule.
+        losses: Weight of each loss; phase 1's unless given.
+        num_labels: Labels of the classifier.
+        pos_weight: Weight of positives, one a label or one for all; see
+            :func:`ct_vlm.losses.positive_weights`.
+        symmetric: Whether texts also look for their volumes in ``info_nce``.
+        preset: Preprocessing of volumes.
+        frozen: Parts that do not train.
+        init_from: Parts to fill from earlier checkpoints, see :meth:`TrainingTask.set_training`.
+
+    Shape:
+        - Batch: ``image (B, C, D, H, W)`` or ``features``; ``labels (B, K)``, NaN where unknown;
+          ``condition_embeddings (B, P, F)`` and ``condition_mask (B, P)``; ``text_embedding (B, F)``,
+          and ``report`` (B strings), where equal texts are no negatives of each other.
+
+    Raises:
+        ConfigError: If a loss is unknown.
+        DatasetError: If a batch lacks what a loss needs, or a loss is not finite.
+
+    References:
+        Ker-VLJEPA-3B, arXiv 2603.23308. The text and a figure of the paper disagree on whether the visual
+        encoder trains in phase 2; it does here unless ``frozen`` says otherwise.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        visual: ZonedVisualTokens,
+        jepa: JEPAHead,
+        optimizer: OptimizerConfig | None = None,
+        *,
+        losses: dict[str, float] | None = None,
+        num_labels: int = 18,
+        pos_weight: float | Sequence[float] = 1.0,
+        symmetric: bool = False,
+        preset: CTPreset | str | None = None,
+        frozen: Sequence[str] = ("encoder",),
+        init_from: dict[str, str] | None = None,
+    ) -> None:
+        VisualAlignmentModel.__init__(self, encoder, visual, jepa, num_labels, preset)
+        self.losses = check_weights(PHASE_1 if losses is None else losses, LOSSES)
+        weight = [pos_weight] * num_labels if isinstance(pos_weight, int | float) else list(pos_weight)
+        self.pos_weight = tuple(float(w) for w in weight)
+        self.contrast = InfoNCELoss(symmetric=symmetric, learned="info_nce" in self.losses)
+        own = num_labels == len(CT_RATE_LABELS)
+        self.label_names = tuple(CT_RATE_LABELS if own else map(str, range(num_labels)))
+        self._records = EpochRecords()
+        self.set_training(optimizer, frozen, init_from)
+
+    def compute_losses(self, found: VisualAlignment, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return each loss before its weight, and their weighted sum as ``loss``."""
+        weight = found.logits.new_tensor(self.pos_weight)
+        ways = {
+            "bce": lambda: masked_bce(found.logits, _needed(batch, "labels", "bce"), weight),
+            "mil": lambda: multiple_instance_loss(found.region_logits, _needed(batch, "labels", "mil"), weight),
+            "orthogonality": lambda: orthogonality_loss(found.regions),
+            "mmd": lambda: self._mmd(found, batch),
+            "info_nce": lambda: self._contrast(found, batch),
+        }
+        parts = {name: ways[name]() for name in self.losses}
+        total = sum((self.losses[name] * part for name, part in parts.items()), start=found.logits.new_zeros(()))
+        return {"loss": total, **parts}
+
+    def _mmd(self, found: VisualAlignment, batch: Mapping[str, Any]) -> Tensor:
+        return imq_mmd(
+            found.embeddings, _needed(batch, "condition_embeddings", "mmd"), y_mask=batch.get("condition_mask")
+        )
+
+    def _contrast(self, found: VisualAlignment, batch: Mapping[str, Any]) -> Tensor:
+        texts = batch.get("report")
+        keys = None if texts is None else text_keys(texts)
+        return self.contrast(found.embedding, _needed(batch, "text_embedding", "info_nce"), keys)
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the training loss."""
+        found = self(batch)
+        losses = self.compute_losses(found, batch)
+        check_finite_values(losses["loss"], batch)
+        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, batch_size=len(found.logits))
+        return losses["loss"]
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Record the batch's logits and log its losses."""
+        found = self._record(batch, batch_idx)
+        losses = self.compute_losses(found, batch)
+        self.log_dict({f"val/{k}": v for k, v in losses.items()}, batch_size=len(found.logits), sync_dist=True)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Record the batch's logits."""
+        self._record(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the label scores of the epoch."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the label scores of the epoch."""
+        self._log_scores("test")
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Return label probabilities, predicted text embeddings and ids."""
+        found = self(batch)
+        return {
+            "probabilities": found.logits.sigmoid(),
+            "embedding": found.embedding,
+            "volume_id": batch.get("volume_id"),
+        }
+
+    def _record(self, batch: Mapping[str, Any], batch_idx: int) -> VisualAlignment:
+        found: VisualAlignment = self(batch)
+        check_finite_values(found.logits, batch, "logits")
+        ids = sample_ids(batch, len(found.logits), batch_idx)
+        labels = _needed(batch, "labels", "label scores").float().cpu().tolist()
+        rows = zip(ids, found.logits.float().tolist(), labels, strict=True)
+        self._records.add([{"id": name, "logits": row, "labels": target} for name, row, target in rows])
+        return found
+
+    def _log_scores(self, stage: str) -> None:
+        records = self._records.merge()
+        if not records:
+            return
+        logits, labels = (torch.tensor([r[key] for r in records]) for key in ("logits", "labels"))
+        values = {
+            **classifier_scores(logits.sigmoid(), labels, self.label_names),
+            **clinical_scores((logits > 0).float(), labels, self.label_names),
+        }
+        self.log_dict({f"{stage}/{k}": float(v) for k, v in values.items() if isinstance(v, int | float)})
+
+
+def _needed(batch: Mapping[str, Any], key: str, what: str) -> Tensor:
+    """Return a tensor of the batch, or say which loss needs it."""
+    value: Tensor | None = batch.get(key)
+    if value is None:
+        cause = f"The batch holds no `{key}`, which {what} needs; it holds {sorted(batch)}."
+        raise DatasetError(cause, "Wrap the data module in `TextTargetDataModule`, or set the loss's weight to 0.")
+    return value

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from lightning import Trainer
+from torch.utils.data import DataLoader
+
+from ct_vlm.component import Component
+from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.losses import imq_mmd, masked_bce, multiple_instance_loss, orthogonality_loss, text_keys
+from ct_vlm.tasks import OptimizerConfig, VisualAlignmentLightningModule
+from ct_vlm.tasks.visual_alignment import LOSSES, PHASE_2
+
+
+@pytest.fixture
+def task(ker_parts):
+    def make(**options):
+        options = {"num_labels": 2, **options}
+        parts = (ker_parts.encoder(), ker_parts.visual(), ker_parts.jepa())
+        return VisualAlignmentLightningModule(*parts, OptimizerConfig(lr=1e-2), **options)
+
+    return make
+
+
+def test_losses_are_those_of_their_functions_and_weighted_as_asked(task, ker_parts) -> None:
+    weights = {"bce": 1.5, "mil": 1.0, "orthogonality": 2.0, "mmd": 0.5, "info_nce": 0.25}
+    module = task(losses=weights, pos_weight=3.0).eval()
+    batch = ker_parts.batch()
+    found = module(batch)
+    losses = module.compute_losses(found, batch)
+    weight = torch.tensor([3.0, 3.0])
+    wanted = {
+        "bce": masked_bce(found.logits, batch["labels"], weight),
+        "mil": multiple_instance_loss(found.region_logits, batch["labels"], weight),
+        "orthogonality": orthogonality_loss(found.regions),
+        "mmd": imq_mmd(found.embeddings, batch["condition_embeddings"], y_mask=batch["condition_mask"]),
+        "info_nce": module.contrast(found.embedding, batch["text_embedding"], text_keys(batch["report"])),
+    }
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses[name], value)
+    torch.testing.assert_close(losses["loss"], sum(weights[name] * value for name, value in wanted.items()))
+    assert set(wanted) == set(LOSSES)
+
+
+def test_frozen_encoder_gets_no_gradient_and_every_other_part_does(task, ker_parts) -> None:
+    module = task(losses=dict.fromkeys(LOSSES, 1.0))
+    batch = ker_parts.batch()
+    module.compute_losses(module(batch), batch)["loss"].backward()
+    without = {name.split(".")[0] for name, p in module.named_parameters() if p.grad is None or not p.grad.any()}
+    assert "encoder" in without
+    trained = {name for name, p in module.named_parameters() if p.grad is not None and p.grad.any()}
+    for part in ("visual.zones.queries", "visual.predictor.linear.weight", "visual.calibrator.alpha"):
+        assert part in trained
+    assert {"classifier.weight", "jepa.mlp.0.weight", "contrast.log_temperature"} <= trained
+
+
+def test_a_batch_without_what_a_loss_needs_is_named(task, ker_parts) -> None:
+    batch = ker_parts.batch()
+    module = task(losses=PHASE_2)
+    for key in ("text_embedding", "condition_embeddings"):
+        lacking = {k: v for k, v in batch.items() if k != key}
+        with pytest.raises(DatasetError, match=key):
+            module.compute_losses(module(lacking), lacking)
+    with pytest.raises(ConfigError, match="contrast"):
+        task(losses={"contrast": 1.0})
+
+
+def test_it_learns_labels_and_scores_them(task, ker_parts, tmp_path) -> None:
+    torch.manual_seed(0)
+    module = task()
+    batch = ker_parts.batch()
+    batch["labels"] = batch["labels"].nan_to_num()
+    loader = DataLoader([batch], batch_size=None)
+    trainer = Trainer(
+        max_steps=60,
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        check_val_every_n_epoch=60,
+    )
+    before = trainer.validate(module, loader, verbose=False)[0]
+    trainer.fit(module, loader, loader)
+    after = trainer.validate(module, loader, verbose=False)[0]
+    assert after["val/bce"] < 0.3 * before["val/bce"]
+    assert after["val/macro_f1"] == 1.0
+
+
+def test_config_and_checkpoint_round_trip(task, tmp_path, ker_parts) -> None:
+    module = task(losses={"info_nce": 1.0}, symmetric=True)
+    module.save_pretrained(tmp_path)
+    loaded = Component.from_pretrained(tmp_path)
+    assert loaded.losses == {"info_nce": 1.0}
+    assert loaded.contrast.symmetric
+    batch = ker_parts.batch()
+    torch.testing.assert_close(loaded.eval()(batch).embedding, module.eval()(batch).embedding)
+
+
+def test_head_of_another_width_is_refused(ker_parts) -> None:
+    from ct_vlm.modules import JEPAHead
+
+    with pytest.raises(ConfigError, match="width 5"):
+        VisualAlignmentLightningModule(ker_parts.encoder(), ker_parts.visual(), JEPAHead(5, 6, hidden_dim=8))
