@@ -43,3 +43,17 @@ def find_structure(name: str) -> str | None:
     """
     words = re.split(r"[\s_\-]+", name.strip().lower())
     return _STRUCTURES.get(frozenset(_SYNONYMS.get(word, word) for word in words))
+
+
+def plain_name(name: str) -> str:
+    """Return a name in lower case with single spaces, so that spellings of one name are equal.
+
+    Args:
+        name: Name of a mask, region or file stem.
+
+    Example:
+        >>> from ct_vlm.attributes.names import plain_name
+        >>> plain_name("Trachea_and_bronchie")
+        'trachea and bronchie'
+    """
+    return " ".join(name.lower().replace("_", " ").split())

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ct_vlm.attributes.grids import check_grid, stored_axcodes
 from ct_vlm.attributes.label_names import read_label_names
 from ct_vlm.attributes.masks import MaskSet
-from ct_vlm.attributes.names import find_structure
+from ct_vlm.attributes.names import find_structure, plain_name
 from ct_vlm.attributes.provenance import MaskProvenance
 from ct_vlm.batch import CANONICAL_AXCODES
 from ct_vlm.errors import DatasetError
 from ct_vlm.transforms.load import load_label_map
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,6 +34,7 @@ def read_masks(
     grid: Grid | None = None,
     kind: MaskKind = "pseudo",
     only_known: bool = False,
+    only: Collection[str] | None = None,
 ) -> MaskSet:
     """Read the masks of a scan.
 
@@ -46,6 +47,8 @@ def read_masks(
             masks on another grid raise.
         kind: Whether a model drew them (``pseudo``) or people did (``reference``).
         only_known: Whether files of a folder that the attributes do not use are left unread.
+        only: Names of the files of a folder that are read (case and underscores do not matter); with
+            ``only_known`` those that the attributes use are read too.
 
     Returns:
         The masks; their provenance holds a checksum of the files.
@@ -65,7 +68,7 @@ def read_masks(
         (('heart',), (5.0, 1.0, 1.0))
     """
     source = Path(path)
-    files = _files(source, only_known=only_known)
+    files = _files(source, _choice(only, only_known=only_known))
     arrays, affines = {}, {}
     for name, file in files.items():
         arrays[name], affines[name] = load_label_map(file)
@@ -123,7 +126,19 @@ def file_digest(*files: Path) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def _files(source: Path, *, only_known: bool) -> dict[str, Path]:
+def _choice(only: Collection[str] | None, *, only_known: bool) -> Callable[[str], bool]:
+    """Return what tells the files to read by their names."""
+    wanted = None if only is None else {plain_name(name) for name in only}
+
+    def is_wanted(name: str) -> bool:
+        if wanted is None and not only_known:
+            return True
+        return plain_name(name) in (wanted or ()) or (only_known and find_structure(name) is not None)
+
+    return is_wanted
+
+
+def _files(source: Path, is_wanted: Callable[[str], bool]) -> dict[str, Path]:
     """Return the mask files of a folder by structure, or the label map alone."""
     if source.is_file():
         return {source.name: source}
@@ -131,19 +146,22 @@ def _files(source: Path, *, only_known: bool) -> dict[str, Path]:
         cause = f"There are no masks at `{source}`."
         raise DatasetError(cause, "Pass a folder of NIfTI files, or a label map.")
     names: dict[str, Path] = {}
+    others = 0
     for file in sorted(source.iterdir()):
         suffix = next((suffix for suffix in _SUFFIXES if file.name.endswith(suffix)), None)
         if suffix is None or file.name.startswith("."):
             continue
         name = file.name.removesuffix(suffix)
-        if only_known and find_structure(name) is None:
+        if not is_wanted(name):
+            others += 1
             continue
         if name in names:
             cause = f"`{source}` holds `{name}` twice: `{names[name].name}` and `{file.name}`."
             raise DatasetError(cause, "Keep one.")
         names[name] = file
     if not names:
-        cause = f"The folder `{source}` holds no NIfTI file{' of a structure that is measured' if only_known else ''}."
+        rest = f" of a structure that is asked for, but {others} others" if others else ""
+        cause = f"The folder `{source}` holds no NIfTI file{rest}."
         cure = "Pass the folder of one volume, with files such as `heart.nii.gz` or `lung_upper_lobe_left.nii.gz`."
         raise DatasetError(cause, cure)
     return names

@@ -2,7 +2,8 @@
 
 The checkpoint is a folder written by `save_pretrained`, a trainer's `.ckpt` file or a hub id; it
 holds the model, its tokenizer and its preprocessing. The report goes to stdout; `--out` also
-writes it as JSON with the volume's HU provenance and all versions.
+writes it as JSON with the volume's HU provenance and all versions. Models that read masks of
+regions get them by `--masks`; JSON and pictures then say which slice and mask each part rests on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_vlm.cli import grounding
 from ct_vlm.cli.errors import UsageError
 from ct_vlm.cli.output import say
 from ct_vlm.cli.types import positive
@@ -17,7 +19,7 @@ from ct_vlm.cli.types import positive
 if TYPE_CHECKING:
     import argparse
 
-    from ct_vlm.models import VisionLanguageModel
+    from ct_vlm.models import GroundedReport, VisionLanguageModel
     from ct_vlm.transforms import Volume
 
 HU_SOURCES = ("auto", "fixed", "csv", "header", "none")
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hu-source", choices=HU_SOURCES, default="auto", help="where Hounsfield units come from (default auto)"
     )
     reading.add_argument("--metadata", type=Path, metavar="CSV", help="metadata table with a row of this volume")
+    grounding.add_arguments(parser)
     writing = parser.add_argument_group("writing the report (defaults are the checkpoint's)")
     writing.add_argument("--max-new-tokens", type=positive, metavar="N", help="longest report in tokens")
     writing.add_argument("--num-beams", type=positive, metavar="N", help="beams; 1 is no beam search")
@@ -51,15 +54,18 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None and args.out.suffix != ".json":
         cause = f"`--out {args.out}` does not end in .json."
         raise UsageError(cause, "Name a JSON file, so that no scan or checkpoint is overwritten by mistake.")
+    grounding.check_arguments(args)
     from ct_vlm.transforms import load_volume
 
     model = load_model(args.checkpoint)
     volume = load_volume(args.volume, args.hu_source, metadata=args.metadata, axcodes=_preset(model).axcodes)
     given = {name: getattr(args, name) for name in _GENERATION if getattr(args, name) is not None}
     generation = {**getattr(model, "generation", {}), **given}
-    report = model.to(_device(args.device)).generate(volume, **generation)
+    model = model.to(_device(args.device))
+    grounded = None if args.masks is None else grounding.write(args, model, volume, generation)
+    report = model.generate(volume, **generation) if grounded is None else grounded.report
     if args.out is not None:
-        _write_json(args.out, _record(args, model, volume, generation, report))
+        _write_json(args.out, _record(args, model, volume, generation, report, grounded))
     say(report)
     return 0
 
@@ -101,7 +107,12 @@ def _device(name: str) -> Any:
 
 
 def _record(
-    args: argparse.Namespace, model: VisionLanguageModel, volume: Volume, generation: dict[str, Any], report: str
+    args: argparse.Namespace,
+    model: VisionLanguageModel,
+    volume: Volume,
+    generation: dict[str, Any],
+    report: str,
+    grounded: GroundedReport | None,
 ) -> dict[str, Any]:
     """Return everything needed to tell where a report came from."""
     import platform
@@ -113,6 +124,7 @@ def _record(
     versions = {name: version(name) for name in _VERSIONED} | {"ct_vlm": __version__}
     return {
         "report": report,
+        **({} if grounded is None else grounded.to_dict()),
         "volume": {
             "path": str(args.volume),
             "shape": list(volume.shape),

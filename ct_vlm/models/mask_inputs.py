@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ct_vlm.attributes.grids import check_grid
+from ct_vlm.attributes.names import plain_name
 from ct_vlm.batch import CANONICAL_AXCODES
 from ct_vlm.errors import ConfigError, DatasetError
 from ct_vlm.transforms import Volume
@@ -112,8 +113,8 @@ def find_names(have: Sequence[str], members: Sequence[str]) -> tuple[str, ...]:
         >>> find_names(["Lung", "trachea_and_bronchie"], ["lung", "pleura", "trachea and bronchie"])
         ('Lung', 'trachea_and_bronchie')
     """
-    spelled = {_plain(name): name for name in reversed(have)}
-    found = (member if member in have else spelled.get(_plain(member)) for member in members)
+    spelled = {plain_name(name): name for name in reversed(have)}
+    found = (member if member in have else spelled.get(plain_name(member)) for member in members)
     return tuple(dict.fromkeys(name for name in found if name is not None))
 
 
@@ -153,11 +154,6 @@ def with_own_grid(volume: Any) -> str | Path | Volume:
         return volume
     cause = f"Masks belong to the scan's own grid, but the scan is a {type(volume).__name__}."
     raise ConfigError(cause, "Pass a file or a `Volume`; for tensors, put `region_masks` into a batch.")
-
-
-def _plain(name: str) -> str:
-    """Return a name in lower case with spaces."""
-    return " ".join(name.lower().replace("_", " ").split())
 
 
 def _some(names: Sequence[str]) -> str:
