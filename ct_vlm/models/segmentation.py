@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ct_vlm.encoders import Encoder
-    from ct_vlm.modules import UNetDecoder
+    from ct_vlm.modules import PatchSegmentationDecoder, UNetDecoder
 
 
 class SegmentationModel(Component):
@@ -23,7 +23,7 @@ class SegmentationModel(Component):
 
     Args:
         encoder: Encoder whose levels the decoder reads.
-        decoder: U-Net decoder with deep supervision.
+        decoder: U-Net decoder with deep supervision, or a patch-wise one for a slice encoder.
 
     Shape:
         - Input: ``(B, C, D, H, W)``.
@@ -43,7 +43,7 @@ class SegmentationModel(Component):
         torch.Size([1, 6, 6, 6])
     """
 
-    def __init__(self, encoder: Encoder, decoder: UNetDecoder) -> None:
+    def __init__(self, encoder: Encoder, decoder: UNetDecoder | PatchSegmentationDecoder) -> None:
         super().__init__()
         check_levels(encoder, decoder, "decoder")
         self.encoder = encoder
