@@ -181,7 +181,8 @@ class FeatureCache:
         levels = [tensors[f"level_{i}"] for i in range(len(meta["grids"]))]
         grids = [(int(d), int(h), int(w)) for d, h, w in meta["grids"]]
         extra = {name.removeprefix("extra_"): x for name, x in tensors.items() if name.startswith("extra_")}
-        return Features(levels, grids, **{name: tensors[name] for name in _OPTIONAL if name in tensors}), extra
+        positions, padding = (tensors.get(name) for name in _OPTIONAL)
+        return Features(levels, grids, slice_position_mm=positions, padding_mask=padding), extra
 
     def _key(self, sample: str) -> dict[str, Any]:
         return {"features": self.spec, "sample": sample}
