@@ -35,6 +35,8 @@ def test_loaders_give_the_same_voxels(tmp_path: Path, capsys: pytest.CaptureFixt
         assert float(row["samples_a_second"]) > 0
         assert float(row["mib_a_sample"]) == 16 * 32 * 32 * (2 if row["provider"].startswith("ct_vlm") else 4) / 2**20
         assert (row["volumes"], row["size"]) == ("2", "16x32x32")
+        (peer,) = (other for other in found if (other["provider"], other["workers"]) == (loader.PEER, row["workers"]))
+        assert float(row["wall_ratio"]) == pytest.approx(float(peer["wall_ms"]) / float(row["wall_ms"]))
     printed = capsys.readouterr().out
     assert all(row["provider"] in printed for row in found)
 
@@ -42,10 +44,15 @@ def test_loaders_give_the_same_voxels(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_difference_is_seen() -> None:
     import torch
 
-    hu = torch.zeros(1, 2, 2, 2, dtype=torch.int16)
+    hu = torch.zeros(1, 9, 2, 2, dtype=torch.int16)
     off = loader.Provider("off", 0, [{"image": hu[None] + 3}], lambda batch: batch["image"], windowed=False)
     loader.compare(off, [hu])
     assert off.difference == 3
+    windowed = torch.full((1, 1, 9, 2, 2), 0.5)
+    windowed[:, :, loader.COMPARED] = 0.75
+    off = loader.Provider("off", 0, [{"image": windowed}], lambda batch: batch["image"], windowed=True)
+    loader.compare(off, [hu])
+    assert off.difference == 0.25
 
 
 def spin(started: object) -> None:
