@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ct_vlm.datamodules.segmentation import SegmentationDataModule
     from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
     from ct_vlm.datamodules.shards import ShardDataModule
+    from ct_vlm.datamodules.slabs import SlabDataModule
+    from ct_vlm.datamodules.slice_embeddings import SliceEmbeddingDataModule, SliceEmbeddingDataset, sample_slices
+    from ct_vlm.datamodules.text_targets import TextTargetDataModule
 
 _MODULES = {
     "BalancedSampler": "balancing",
@@ -32,12 +35,17 @@ _MODULES = {
     "ResumableDataLoader": "loader",
     "SegmentationDataModule": "segmentation",
     "ShardDataModule": "shards",
+    "SlabDataModule": "slabs",
+    "SliceEmbeddingDataModule": "slice_embeddings",
+    "SliceEmbeddingDataset": "slice_embeddings",
+    "TextTargetDataModule": "text_targets",
     "VolumeDataModule": "base",
     "class_balanced_weights": "balancing",
     "collate": "collating",
     "encode_features": "features",
     "make_loader": "loader",
     "precompute": "cached_features",
+    "sample_slices": "slice_embeddings",
     "split_patients": "patients",
 }
 
@@ -54,12 +62,17 @@ __all__ = [
     "ResumableDataLoader",
     "SegmentationDataModule",
     "ShardDataModule",
+    "SlabDataModule",
+    "SliceEmbeddingDataModule",
+    "SliceEmbeddingDataset",
+    "TextTargetDataModule",
     "VolumeDataModule",
     "class_balanced_weights",
     "collate",
     "encode_features",
     "make_loader",
     "precompute",
+    "sample_slices",
     "split_patients",
 ]
 

@@ -1,0 +1,181 @@
+"""Batches with the texts and text embeddings of a training phase, whatever data they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from lightning import LightningDataModule
+
+from ct_vlm.component import Component
+from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.text import CT_RATE_LABELS, POSITIVE_TEMPLATES, positive_findings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+Text = Literal["positive_findings", "report"]
+
+
+class TextTargetDataModule(LightningDataModule):
+    """Another data module's batches, with the text that a phase trains on and where it lies.
+
+    ====================== ======================================================= =================
+    key                    what                                                    where
+    ====================== ======================================================= =================
+    report                 positive findings alone, or the report as it is         training batches
+    text_embedding         whitened embedding of that text                         with an embedder
+    condition_embeddings   one embedding for each label that some sample has       with an embedder
+    condition_mask         which of them a sample has                              with an embedder
+    ====================== ======================================================= =================
+
+    Order and phrasing of positive findings depend on seed, volume and epoch alone, so a run that
+    was stopped goes on with the very same texts. Validation keeps one phrasing; test and predict keep the
+    report. The original stays in ``full_report``.
+
+    Args:
+        data: Gives ``labels``, ``volume_id`` and, for ``"report"``, ``report``.
+        text: ``"positive_findings"`` (of the labels) or ``"report"``.
+        embedder: Turns texts into embeddings, e.g. :class:`ct_vlm.models.TextEmbedder`, or the
+            folder in which one was saved; None leaves embeddings out.
+        seed: Decides order and phrasing.
+        label_names: Names of the labels.
+
+    Raises:
+        ConfigError: If ``text`` is unknown.
+        DatasetError: If a batch lacks labels or reports.
+
+    Example:
+        >>> import torch
+        >>> from lightning import LightningDataModule
+        >>> from ct_vlm.datamodules import TextTargetDataModule
+        >>> data = TextTargetDataModule(LightningDataModule(), label_names=["Lung nodule", "Emphysema"])
+        >>> batch = {"labels": torch.tensor([[1.0, 0.0], [0.0, 0.0]]), "volume_id": ["a", "b"]}
+        >>> data.add_targets(batch, epoch=0)["report"][1]
+        'No significant thoracic abnormalities identified.'
+
+    References:
+        Ker-VLJEPA-3B, arXiv 2603.23308: positive findings in phases 2 and 3, reports in phase 4,
+        texts of the positive conditions in phase 1.
+    """
+
+    def __init__(
+        self,
+        data: LightningDataModule,
+        text: Text = "positive_findings",
+        embedder: Any = None,
+        *,
+        seed: int = 0,
+        label_names: Sequence[str] = CT_RATE_LABELS,
+    ) -> None:
+        super().__init__()
+        if text not in get_args(Text):
+            cause = f"Expected `text` to be one of {', '.join(get_args(Text))}, but got {text!r}."
+            raise ConfigError(cause, "Use positive findings in phases 1 to 3.")
+        self.data, self.text, self.seed, self.label_names = data, text, seed, tuple(label_names)
+        self._embedder = embedder
+        # tasks compare it with their model's
+        self.preset = getattr(data, "preset", None)
+
+    def prepare_data(self) -> None:
+        """Prepare the data."""
+        self.data.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Set the data up."""
+        self.data.trainer = self.trainer
+        self.data.setup(stage)
+
+    def train_dataloader(self) -> Any:
+        """Return the data's training batches."""
+        return self.data.train_dataloader()
+
+    def val_dataloader(self) -> Any:
+        """Return the data's validation batches."""
+        return self.data.val_dataloader()
+
+    def test_dataloader(self) -> Any:
+        """Return the data's test batches."""
+        return self.data.test_dataloader()
+
+    def predict_dataloader(self) -> Any:
+        """Return the data's batches to predict."""
+        return self.data.predict_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the data's state."""
+        return self.data.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the data's state."""
+        self.data.load_state_dict(state_dict)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch as the data does."""
+        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Let the data finish the batch, then add texts and embeddings."""
+        batch = self.data.on_after_batch_transfer(batch, dataloader_idx)
+        trainer = self.trainer
+        if trainer is not None and (trainer.testing or trainer.predicting):
+            return batch
+        training = trainer is not None and trainer.training
+        return self.add_targets(batch, trainer.current_epoch if training and trainer is not None else None)
+
+    def add_targets(self, batch: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:
+        """Return a batch with the texts of an epoch and, with an embedder, their embeddings.
+
+        Args:
+            batch: Needs ``labels`` and ``volume_id``, or ``report``.
+            epoch: None for validation, whose texts are the same in every epoch.
+        """
+        texts = self._texts(batch, "val" if epoch is None else str(epoch))
+        added: dict[str, Any] = {**batch, "report": texts}
+        if batch.get("report") is not None:
+            added["full_report"] = list(batch["report"])
+        embedder = self.embedder
+        if embedder is None:
+            return added
+        device = batch["labels"].device if "labels" in batch else torch.device("cpu")
+        added["text_embedding"] = embedder(texts).to(device)
+        if batch.get("labels") is not None:
+            added.update(self._conditions(batch["labels"], embedder))
+        return added
+
+    @property
+    def embedder(self) -> Any:
+        """The embedder, loaded when it is first asked for; None without one."""
+        if isinstance(self._embedder, str | Path):
+            self._embedder = Component.from_pretrained(self._embedder).eval()
+        return self._embedder
+
+    def _texts(self, batch: Mapping[str, Any], when: str) -> list[str]:
+        if self.text == "report":
+            return list(_needed(batch, "report"))
+        names, labels = _needed(batch, "volume_id"), _needed(batch, "labels").tolist()
+        seeds = [f"{self.seed}/{name}/{when}" for name in names]
+        return [
+            positive_findings(row, seed=seed, label_names=self.label_names)
+            for row, seed in zip(labels, seeds, strict=True)
+        ]
+
+    def _conditions(self, labels: Tensor, embedder: Any) -> dict[str, Tensor]:
+        """Return one embedding for each label, and which of them each sample has."""
+        # the first phrasing of each label: conditions keep their places
+        found = embedder([POSITIVE_TEMPLATES[name][0] for name in self.label_names]).to(labels.device)
+        return {
+            "condition_embeddings": found[None].expand(len(labels), -1, -1),
+            "condition_mask": labels == 1,
+        }
+
+
+def _needed(batch: Mapping[str, Any], key: str) -> Any:
+    value = batch.get(key)
+    if value is None:
+        cause = f"The batch holds no `{key}`, which texts are made of; it holds {sorted(batch)}."
+        raise DatasetError(cause, "Use a data module that gives it.")
+    return value
