@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ct_vlm.errors import HUError, ShapeError
+from ct_vlm.errors import HUError
 from ct_vlm.transforms import orientation as axes
 from ct_vlm.transforms.geometry import plan_geometry
 from ct_vlm.transforms.hu import AIR_HU, Rescale, judge, padding_repair, resolve_hu_source
@@ -17,6 +17,7 @@ from ct_vlm.transforms.metadata import ScanMetadata, find_metadata
 from ct_vlm.transforms.nifti import NiftiStream, open_nifti
 from ct_vlm.transforms.oblique import check_oblique, is_resampled
 from ct_vlm.transforms.presets import CTPreset, get_preset
+from ct_vlm.transforms.resample import check_out
 from ct_vlm.transforms.rules import affine_of, rescale_of
 from ct_vlm.transforms.slabs import SlabResampler, one_thread
 from ct_vlm.transforms.volume import Provenance, Volume
@@ -108,7 +109,7 @@ def _whole(volume: Volume, preset: CTPreset, out: NDArray[np.int16] | None) -> V
     plan = preset.plan(volume)
     array = np.ascontiguousarray(preset.resample(volume))  # of a box, a view that would keep the whole volume
     if out is not None:
-        _check_out(out, array.shape)
+        check_out(out, array.shape)
         np.copyto(out, array)
         array = out
     affine = plan.affine(volume.affine, volume.shape, preset.crop_pad)
@@ -159,7 +160,7 @@ class _Grid:
         self._shape = (shape[0], shape[1], shape[2])
         self._plan = plan_geometry(self._shape, axes.spacing_of(self._moved), None, preset.spacing, preset.size)
         if out is not None:
-            _check_out(out, self._plan.size)
+            check_out(out, self._plan.size)
         self._array, inside = self._plan.frame(preset.crop_pad, preset.pad_hu, out)
         windows = self._plan.windows(self._shape, preset.crop_pad)
         x, y, z = (
@@ -239,14 +240,3 @@ class _HUSlices:
         else:
             self._passed_low = True
         return True
-
-
-def _check_out(out: NDArray[np.int16], size: tuple[int, ...]) -> None:
-    """Raise unless memory fits the result.
-
-    Raises:
-        ShapeError: If it has another size, type or layout.
-    """
-    if out.shape != tuple(size) or out.dtype != np.int16 or not out.flags.c_contiguous:
-        cause = f"Expected `out` as C-contiguous int16 of shape {tuple(size)}, but got {out.dtype} of {out.shape}."
-        raise ShapeError(cause, "Leave it out to get new memory.")

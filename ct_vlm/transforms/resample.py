@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_vlm.errors import ShapeError
 from ct_vlm.transforms.slabs import AxisWindow, SlabResampler, one_thread
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 
-def resample_linear(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np.int16]:
+def resample_linear(
+    array: NDArray[np.int16], size: Sequence[int], *, out: NDArray[np.int16] | None = None
+) -> NDArray[np.int16]:
     """Resize an int16 volume trilinearly, rounded to the nearest integer.
 
     Equal sizes return the array itself. There is no low-pass filter before a reduction, as in
@@ -23,6 +26,7 @@ def resample_linear(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np
     Args:
         array: Volume.
         size: Target ``(D, H, W)``.
+        out: As for :func:`resize`.
 
     **Shape:**
         - array: ``(D, H, W)``.
@@ -33,15 +37,18 @@ def resample_linear(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np
         >>> resample_linear(np.array([[[0, 10, 20, 30]]], np.int16), (1, 1, 2)).tolist()
         [[[5, 25]]]
     """
-    return resize(array, size, "linear")
+    return resize(array, size, "linear", out=out)
 
 
-def resample_area(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np.int16]:
+def resample_area(
+    array: NDArray[np.int16], size: Sequence[int], *, out: NDArray[np.int16] | None = None
+) -> NDArray[np.int16]:
     """Resize an int16 volume by averaging the voxels that each target voxel touches.
 
     Args:
         array: Volume.
         size: Target ``(D, H, W)``.
+        out: As for :func:`resize`.
 
     **Shape:**
         - array: ``(D, H, W)``.
@@ -52,10 +59,12 @@ def resample_area(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np.i
         >>> resample_area(np.array([[[0, 10, 20, 30, 40, 50]]], np.int16), (1, 1, 2)).tolist()
         [[[10, 40]]]
     """
-    return resize(array, size, "area")
+    return resize(array, size, "area", out=out)
 
 
-def resample_antialias(array: NDArray[np.int16], size: Sequence[int]) -> NDArray[np.int16]:
+def resample_antialias(
+    array: NDArray[np.int16], size: Sequence[int], *, out: NDArray[np.int16] | None = None
+) -> NDArray[np.int16]:
     """Resize an int16 volume with a triangle filter as wide as the larger of the two voxels.
 
     Along an axis that grows it equals :func:`resample_linear`; along one that shrinks it removes
@@ -64,6 +73,7 @@ def resample_antialias(array: NDArray[np.int16], size: Sequence[int]) -> NDArray
     Args:
         array: Volume.
         size: Target ``(D, H, W)``.
+        out: As for :func:`resize`.
 
     **Shape:**
         - array: ``(D, H, W)``.
@@ -75,27 +85,53 @@ def resample_antialias(array: NDArray[np.int16], size: Sequence[int]) -> NDArray
         >>> resample_linear(lines, (1, 1, 4)).tolist(), resample_antialias(lines, (1, 1, 4)).tolist()
         ([[[90, 0, 90, 0]]], [[[45, 40, 50, 45]]])
     """
-    return resize(array, size, "antialias")
+    return resize(array, size, "antialias", out=out)
 
 
-def resize(array: NDArray[np.int16], size: Sequence[int], interpolation: str) -> NDArray[np.int16]:
+def resize(
+    array: NDArray[np.int16], size: Sequence[int], interpolation: str, *, out: NDArray[np.int16] | None = None
+) -> NDArray[np.int16]:
     """Resize an int16 volume by a filter of :func:`ct_vlm.transforms.filters.axis_filter`.
 
     Args:
         array: Volume.
         size: Target ``(D, H, W)``.
         interpolation: ``linear``, ``area`` or ``antialias``.
+        out: Memory for the result, int16 and C-contiguous; used again from volume to volume it saves
+            the system the work of clearing fresh memory, a quarter of the time of a large volume.
 
     **Shape:**
         - array: ``(D, H, W)``.
+
+    Raises:
+        ShapeError: If ``out`` has another size or type.
     """
     wanted = tuple(int(n) for n in size)
+    if out is not None:
+        check_out(out, wanted)
     if array.shape == wanted:
-        return array
-    result = np.empty(wanted, dtype=np.int16)
+        if out is not None:
+            np.copyto(out, array)
+        return array if out is None else out
+    result = np.empty(wanted, dtype=np.int16) if out is None else out
     depth, height, width = (AxisWindow(have, want, 0, want) for have, want in zip(array.shape, wanted, strict=True))
     fill_from_slices(array, (depth, height, width), interpolation, result)
     return result
+
+
+def check_out(out: NDArray[np.int16], size: tuple[int, ...]) -> None:
+    """Raise unless memory fits a result.
+
+    Args:
+        out: The memory.
+        size: Size of the result.
+
+    Raises:
+        ShapeError: If it has another size, type or layout.
+    """
+    if out.shape != tuple(size) or out.dtype != np.int16 or not out.flags.c_contiguous:
+        cause = f"Expected `out` as C-contiguous int16 of shape {tuple(size)}, but got {out.dtype} of {out.shape}."
+        raise ShapeError(cause, "Leave it out to get new memory.")
 
 
 def fill_from_slices(

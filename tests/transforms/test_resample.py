@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ct_vlm.transforms.resample import crop_or_pad, resample_area, resample_linear, resample_nearest
+from ct_vlm.errors import ShapeError
+from ct_vlm.transforms.resample import (
+    crop_or_pad,
+    resample_antialias,
+    resample_area,
+    resample_linear,
+    resample_nearest,
+)
 
 SIZES = [(16, 20, 24), (7, 20, 24), (33, 41, 13), (1, 5, 5), (16, 1, 1), (5, 63, 24), (32, 40, 48)]
 
@@ -105,3 +112,15 @@ def test_threads_of_opencv_are_as_before(chest: np.ndarray) -> None:
         cv2.setNumThreads(before)
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize("function", [resample_linear, resample_area, resample_antialias])
+def test_results_go_into_given_memory(function) -> None:
+    array = np.random.default_rng(0).integers(-1000, 1000, (6, 8, 10)).astype(np.int16)
+    for size in ((6, 8, 10), (5, 8, 10), (3, 4, 5), (7, 9, 12)):
+        out = np.full(size, 77, np.int16)
+        assert function(array, size, out=out) is out
+        np.testing.assert_array_equal(out, function(array, size))
+    for wrong in (np.empty((3, 4, 6), np.int16), np.empty((3, 4, 5), np.int32), np.empty((5, 4, 3), np.int16).T):
+        with pytest.raises(ShapeError, match="Expected `out` as C-contiguous int16"):
+            function(array, (3, 4, 5), out=wrong)
