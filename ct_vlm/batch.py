@@ -47,6 +47,11 @@ class Batch(TypedDict, total=False):
         region_present: Whether a region's mask holds a voxel, bool, ``(B, R)``.
         region_mask_found: Whether a region has a mask at all, if only an empty one, bool, ``(B, R)``.
         region_text_present: Whether the report says anything of a region, bool, ``(B, R)``.
+        region_names: Names of the regions that the masks are of, R a sample.
+        mask_provenance: Who drew the masks, a dict a sample.
+        slice_file_index: Slice of the file that holds the middle of each slice, as the file numbers it;
+            -1 in padding, int64, ``(B, D)``.
+        slice_position_mm: Coordinate of each slice along the body, as RAS+ counts, float, ``(B, D)``.
         labels: Abnormality labels, float 0/1 (NaN where unknown), ``(B, K)``.
         spacing: Voxel size in mm, float, ``(B, 3)`` in D, H, W order.
         padding_mask: Whether a slice is padding, bool, ``(B, D)``.
@@ -65,6 +70,10 @@ class Batch(TypedDict, total=False):
     region_present: Tensor
     region_mask_found: Tensor
     region_text_present: Tensor
+    region_names: list[list[str]]
+    mask_provenance: list[dict[str, str]]
+    slice_file_index: Tensor
+    slice_position_mm: Tensor
     labels: Tensor
     spacing: Tensor
     padding_mask: Tensor

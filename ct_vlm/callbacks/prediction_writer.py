@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ class ReportWriter(BasePredictionWriter):
     ``prediction`` and, where the data has them, ``reference``, ``study_id`` and ``patient_id``, and
     ``prompt`` and ``task`` of questions. Reports that were written region by region have a column
     ``region:<name>`` for each, and ``region_reference:<name>`` where the data has texts of regions.
+    With masks of regions a last column ``grounding`` holds, as JSON, the slice and the mask behind
+    each region, see :func:`ct_vlm.tasks.grounding_records.grounding_records`.
 
     Args:
         path: CSV file to write.
@@ -56,7 +59,8 @@ class ReportWriter(BasePredictionWriter):
         # all that was written, then all references, each in the order of the regions
         regions = [column for prefix in _REGION_COLUMNS for column in table if column.startswith(f"{prefix}:")]
         with atomic_path(self.path) as temporary:
-            table[[*first, *regions]].to_csv(temporary, index=False)
+            last = [column for column in ("grounding",) if column in table]
+            table[[*first, *regions, *last]].to_csv(temporary, index=False)
 
 
 def _row(name: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -64,4 +68,7 @@ def _row(name: str, record: dict[str, Any]) -> dict[str, Any]:
     row = {"volume_id": name, **{column: record[column] for column in _COLUMNS if column in record}}
     for prefix, key in _REGION_COLUMNS.items():
         row |= {f"{prefix}:{region}": text for region, text in record.get(key, {}).items()}
+    if "grounding" in record:
+        known = {"regions": record["grounding"], "mask_provenance": record.get("mask_provenance")}
+        row["grounding"] = json.dumps(known, ensure_ascii=False)
     return row

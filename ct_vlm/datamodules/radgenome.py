@@ -29,6 +29,7 @@ class RadGenomeDataModule(VolumeDataModule):
         mask_level: ``region`` or ``anatomy`` masks.
         mask_mismatch: ``error``, ``resample`` or ``skip`` for masks on another grid.
         missing_mask: ``absent`` or ``error`` for masks without a file.
+        mask_kind: ``pseudo`` or ``reference``: who drew the masks.
         mask_method: ``nearest`` or ``majority``.
         masks: Whether batches hold masks.
         text: ``regions`` or ``whole``: where the report comes from; ``None`` for no texts.
@@ -69,6 +70,7 @@ class RadGenomeDataModule(VolumeDataModule):
         mask_level: str = "region",
         mask_mismatch: str = "error",
         missing_mask: str = "absent",
+        mask_kind: str = "pseudo",
         mask_method: str = "nearest",
         masks: bool = True,
         text: str | None = "regions",
@@ -103,6 +105,7 @@ class RadGenomeDataModule(VolumeDataModule):
             "masks": masks,
             "mask_mismatch": mask_mismatch,
             "missing_mask": missing_mask,
+            "mask_kind": mask_kind,
             "mask_method": mask_method,
             "attributes": attributes,
             "missing_attributes": missing_attributes,

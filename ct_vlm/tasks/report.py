@@ -9,6 +9,7 @@ from torchmetrics import MeanMetric
 from ct_vlm.models import VisionLanguageModel
 from ct_vlm.tasks.base import TrainingTask
 from ct_vlm.tasks.checks import check_finite_values, check_same_preset
+from ct_vlm.tasks.grounding_records import grounding_records
 from ct_vlm.tasks.records import EpochRecords, batch_size
 from ct_vlm.tasks.report_records import region_records, report_records
 from ct_vlm.tasks.report_scores import score_reports
@@ -159,7 +160,18 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         self.log_dict(numbers)
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
-        """Return one record a sample, see :func:`ct_vlm.tasks.report_records.report_records`."""
+        """Return one record a sample, see :func:`ct_vlm.tasks.report_records.report_records`.
+
+        Where the batch has masks of regions, :func:`ct_vlm.tasks.grounding_records.grounding_records`
+        says what they add.
+        """
+        has_masks = batch.get("region_masks") is not None and batch["region_masks"].ndim == 5
+        if has_masks:  # encoded once, for the texts and for the slices behind them
+            batch = {**batch, "features": self.encode_image(batch)}
         if self.region_prompts is not None and self.asks_regions(batch):
-            return region_records(self.generate_regions(batch), self.region_prompts, batch, batch_idx)
-        return report_records(self.generate_batch(batch), batch, batch_idx)
+            records = region_records(self.generate_regions(batch), self.region_prompts, batch, batch_idx)
+        else:
+            records = report_records(self.generate_batch(batch), batch, batch_idx)
+        for record, grounding in zip(records, grounding_records(self, batch) if has_masks else (), strict=has_masks):
+            record.update(grounding)
+        return records

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from torch.utils.data import Dataset
 
+from ct_vlm.attributes.provenance import MaskKind, MaskProvenance
 from ct_vlm.cache import ArrayCache
 from ct_vlm.datasets.by_patient import ByPatient
 from ct_vlm.datasets.ct_rate import MissingText, check_choice
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 MissingMask = Literal["absent", "error"]
 TextSource = Literal["regions", "whole"]
-_MASKS = 1  # raised whenever masks come out differently, so that older entries are made again
+_MASKS = 2  # raised whenever masks come out differently, so that older entries are made again
 
 
 class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
@@ -69,6 +70,8 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
             when it is read, or is ``resample``d by both affines, or is left out (``skip``).
         missing_mask: Regions without a file are ``absent``, or an ``error`` when the index is
             built; breast and thyroid, which most scans lack, are never one.
+        mask_kind: ``pseudo`` for masks that a model drew, as those of the release; ``reference`` for
+            those drawn by people. Kept with everything that rests on them.
         mask_method: How masks come to the preset's grid: the ``nearest`` voxel, or the ``majority``
             of a target voxel.
         text: ``regions`` merges the texts of the regions into the report in their order, ``whole``
@@ -96,6 +99,7 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
         - spacing: ``(3,)``.
         - region_masks: ``(R, D, H, W)`` uint8.
         - region_present, region_mask_found, region_text_present: ``(R,)`` bool.
+        - slice_file_index, slice_position_mm: ``(D,)``, with masks and without augmentation.
         - labels: ``(18,)``.
 
     Raises:
@@ -118,6 +122,7 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
         masks: bool = True,
         mask_mismatch: str = "error",
         missing_mask: str = "absent",
+        mask_kind: str = "pseudo",
         mask_method: str = "nearest",
         text: str | None = "regions",
         region_template: str = "{text}",
@@ -135,6 +140,7 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
         seed: int = 0,
     ) -> None:
         _check_choices(
+            mask_kind=(mask_kind, MaskKind),
             mask_mismatch=(mask_mismatch, MaskMismatch),
             missing_mask=(missing_mask, MissingMask),
             mask_method=(mask_method, MaskMethod),
@@ -146,6 +152,7 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
         self.preset = get_preset(preset)
         self.scheme = region_scheme(regions, mask_level)
         self.mask_mismatch, self.missing_mask, self.mask_method = mask_mismatch, missing_mask, mask_method
+        self.mask_kind = mask_kind
         self.augment = augment
         self.seed = seed
         self.split = split
@@ -198,6 +205,9 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
             masks = self._masks(sample, self.mask_folder)
             item["region_masks"] = torch.from_numpy(masks["masks"])
             item["region_mask_found"] = torch.from_numpy(masks["found"])
+            if self.augment is None:  # which moves slices
+                item["slice_file_index"] = torch.from_numpy(masks["stored"])
+                item["slice_position_mm"] = torch.from_numpy(masks["position_mm"]).float()
         if self.augment is not None:
             item = self.augment(item, draw_seed(self.seed, "augment", epoch_of(index), int(index)))
         if "region_masks" in item:  # an augmentation may move a small region out of the volume
@@ -216,6 +226,9 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
             "study_id": sample.name.study_id,
             "patient_id": sample.name.patient_id,
         }
+        if self.mask_folder is not None:
+            source = MaskProvenance(cast("MaskKind", self.mask_kind), str(self.mask_folder))
+            item["region_names"], item["mask_provenance"] = list(self.regions), source.to_dict()
         if self.has_text:
             item["report"] = sample.report
             item["region_reports"] = dict(sample.region_reports)
@@ -255,7 +268,8 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
             grid = VolumeGrid.of(sample.path, self.preset, self.hu_source)
             reader = MaskReader(grid, self.preset, self.mask_mismatch, self.mask_method)
             unions = [reader.union(part) for part in files]
-            return pack_masks([mask for mask, _ in unions], [is_found for _, is_found in unions])
+            masks, is_found = [mask for mask, _ in unions], [found for _, found in unions]
+            return pack_masks(masks, is_found, grid.places(self.preset))
 
         name = f"{entry_name(self.preset, sample.name.volume_id)}-masks"
         return self.cache.read(name, key, make, unpack_masks)

@@ -17,6 +17,7 @@ from ct_vlm.transforms.geometry import plan_geometry
 from ct_vlm.transforms.nifti import open_nifti
 from ct_vlm.transforms.oblique import resample_affine
 from ct_vlm.transforms.rules import affine_of
+from ct_vlm.transforms.slice_places import slice_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ct_vlm.transforms import CTPreset
     from ct_vlm.transforms.geometry import GeometryPlan
     from ct_vlm.transforms.nifti_header import NiftiHeader
+    from ct_vlm.transforms.slice_places import SlicePlaces
 
 MaskMismatch = Literal["error", "resample", "skip"]
 MaskMethod = Literal["nearest", "majority"]
@@ -71,6 +73,7 @@ class VolumeGrid:
         affine: Voxel to millimetres.
         is_placed: Whether the file's own affine can be used.
         plan: Geometry of the preset.
+        stored_axcodes: Directions of the axes of the file.
     """
 
     path: Path
@@ -78,6 +81,7 @@ class VolumeGrid:
     affine: NDArray[np.float64]
     is_placed: bool
     plan: GeometryPlan
+    stored_axcodes: tuple[str, str, str]
 
     @classmethod
     def of(cls, path: Path, preset: CTPreset, hu_source: str) -> VolumeGrid:
@@ -92,14 +96,22 @@ class VolumeGrid:
         is_placed = not axes.is_degenerate(header.affine)
         if preset.foreground_hu is not None:
             volume = load_volume(path, hu_source, axcodes=preset.axcodes)
-            return cls(path, volume.shape, volume.affine, is_placed, preset.plan(volume))
+            return cls(path, volume.shape, volume.affine, is_placed, preset.plan(volume), volume.provenance.axcodes)
         affine, _ = affine_of(header, hu_source, None)
         transform = axes.orientation_transform(affine, preset.axcodes)
         moved = axes.reoriented_affine(affine, transform, header.shape)
         order = [int(axis) for axis in transform[:, 0]]
         depth, height, width = (header.shape[order.index(axis)] for axis in range(3))
         plan = plan_geometry((depth, height, width), axes.spacing_of(moved), None, preset.spacing, preset.size)
-        return cls(path, (depth, height, width), moved, is_placed, plan)
+        return cls(path, (depth, height, width), moved, is_placed, plan, axes.axcodes_of(affine))
+
+    def places(self, preset: CTPreset) -> SlicePlaces:
+        """Return where the slices of the preset's grid lie.
+
+        Args:
+            preset: The preset that the grid was made with.
+        """
+        return slice_places(self.plan, self.affine, self.shape, preset.crop_pad, self.stored_axcodes)
 
     def difference(self, shape: tuple[int, ...], affine: NDArray[np.float64], *, is_placed: bool) -> str:
         """Return how a mask's grid differs from the volume's; empty if it does not.
@@ -183,22 +195,29 @@ class MaskReader:
         return moved.astype(bool)
 
 
-def pack_masks(masks: list[NDArray[np.bool_]], found: list[bool]) -> dict[str, NDArray[Any]]:
+def pack_masks(masks: list[NDArray[np.bool_]], found: list[bool], places: SlicePlaces) -> dict[str, NDArray[Any]]:
     """Return masks as the arrays of a cache entry: one bit a voxel along the last axis.
 
     Args:
         masks: One a region.
         found: Whether each could be used.
+        places: Where the slices of their grid lie.
 
     **Shape:**
         - masks: ``(D, H, W)`` each.
     """
     bits = np.stack([np.packbits(mask, axis=-1) for mask in masks])
-    return {"masks": bits, "width": np.array([masks[0].shape[-1]]), "found": np.array(found)}
+    return {
+        "masks": bits,
+        "width": np.array([masks[0].shape[-1]]),
+        "found": np.array(found),
+        "stored": places.stored,
+        "position_mm": places.position_mm,
+    }
 
 
 def unpack_masks(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return ``masks`` (uint8 of 0 and 1) and ``found`` of what :func:`pack_masks` made.
+    """Return ``masks`` (uint8 of 0 and 1) and the rest of what :func:`pack_masks` made.
 
     Args:
         arrays: The entry, or the arrays just made.
@@ -206,17 +225,20 @@ def unpack_masks(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     **Shape:**
         - masks: ``(R, D, H, W)``.
         - found: ``(R,)``.
+        - stored, position_mm: ``(D,)``, see :class:`ct_vlm.transforms.slice_places.SlicePlaces`.
 
     Example:
         >>> import numpy as np
         >>> from ct_vlm.datasets.radgenome.masks import pack_masks, unpack_masks
-        >>> entry = pack_masks([np.eye(3, dtype=bool)[None]], [True])
+        >>> from ct_vlm.transforms.slice_places import SlicePlaces
+        >>> places = SlicePlaces(np.array([0]), np.array([7]), np.array([-35.0]))
+        >>> entry = pack_masks([np.eye(3, dtype=bool)[None]], [True], places)
         >>> entry["masks"].nbytes, unpack_masks(entry)["masks"][0, 0].tolist()
         (3, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     """
     width = int(arrays["width"][...][0])
     masks = np.unpackbits(np.asarray(arrays["masks"][...]), axis=-1, count=width)
-    return {"masks": masks, "found": np.asarray(arrays["found"][...])}
+    return {"masks": masks, **{key: np.asarray(arrays[key][...]) for key in ("found", "stored", "position_mm")}}
 
 
 def _binary(labels: NDArray[Any], path: Path) -> NDArray[np.bool_]:

@@ -51,8 +51,29 @@ def test_items_have_the_keys_of_a_batch(sound: PhantomManifest, open_tree: Open)
     assert (item["volume_id"], item["study_id"], item["patient_id"]) == ("train_1_a_1", "train_1_a", "train_1")
     assert item["labels"].sum() == len(record.labels)
     assert set(data.record(0)) == set(item) - {
-        "image", "spacing", "region_masks", "region_present", "region_mask_found"
+        "image", "spacing", "region_masks", "region_present", "region_mask_found", "slice_file_index",
+        "slice_position_mm",
     }  # fmt: skip
+
+
+def test_slices_and_masks_say_where_they_come_from(sound: PhantomManifest, open_tree: Open, tmp_path: Path) -> None:
+    preset = CTPreset("padded", size=(30, 8, 8), spacing=(None, 20.0, 20.0))
+    for _ in range(2):  # made, and read from the cache
+        data = open_tree(sound, preset=preset, mask_kind="reference", cache_dir=tmp_path)
+        item = data[0]
+        assert item["region_names"] == list(RADGENOME_REGIONS)
+        assert item["mask_provenance"]["kind"] == "reference"
+        assert item["mask_provenance"]["source"].endswith("train_region_mask")
+        # three slices of padding at either end; the file counts from the foot
+        assert item["slice_file_index"].tolist() == [-1] * 3 + list(range(23, -1, -1)) + [-1] * 3
+        steps = item["slice_position_mm"].diff()
+        torch.testing.assert_close(steps, steps[:1].expand_as(steps))
+        assert steps[0] == pytest.approx(-float(item["spacing"][0]))
+    moved = open_tree(sound, augment=lambda item, seed: item)[0]
+    assert not {"slice_file_index", "slice_position_mm"} & set(moved), "an augmentation may move slices"
+    with pytest.raises(ConfigError, match="mask_kind"):
+        open_tree(sound, mask_kind="drawn")
+    assert not {"mask_provenance", "region_names"} & set(open_tree(sound, masks=False)[0])
 
 
 def test_masks_are_the_stored_ones_and_may_overlap(sound: PhantomManifest, open_tree: Open) -> None:
