@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ct_vlm.metrics.classifier import ClassifierScores
     from ct_vlm.metrics.clinical import ClinicalEfficacy
     from ct_vlm.metrics.crg import CRGScore
+    from ct_vlm.metrics.embedding_statistics import EmbeddingStatistics
     from ct_vlm.metrics.grounding import GroundedStatement, GroundingCase, GroundingScores, grounding_scores
     from ct_vlm.metrics.label_sources import CallableLabeler, LabelTable, read_labels_csv
     from ct_vlm.metrics.labeler import Decision, Explanation, Mention, RuleLabeler
@@ -27,6 +28,7 @@ _HOMES = {
     "ClinicalEfficacy": "clinical",
     "ClinicalScorer": "reliance",
     "Decision": "labeler",
+    "EmbeddingStatistics": "embedding_statistics",
     "EvaluatedSamples": "reliance",
     "Explanation": "labeler",
     "GroundedStatement": "grounding",
@@ -58,6 +60,7 @@ __all__ = [
     "ClinicalEfficacy",
     "ClinicalScorer",
     "Decision",
+    "EmbeddingStatistics",
     "EvaluatedSamples",
     "Explanation",
     "GroundedStatement",
