@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ct_vlm.datasets.segmentation import SegmentationDataset
     from ct_vlm.datasets.shards import ShardDataset
     from ct_vlm.datasets.shards_writing import ShardResult, write_shards
+    from ct_vlm.datasets.slabs import SlabDataset
 
 _MODULES = {
     "CTRateDataset": "ct_rate",
@@ -25,6 +26,7 @@ _MODULES = {
     "SegmentationDataset": "segmentation",
     "ShardDataset": "shards",
     "ShardResult": "shards_writing",
+    "SlabDataset": "slabs",
     "preprocess": "preprocessing",
     "write_shards": "shards_writing",
 }
@@ -39,6 +41,7 @@ __all__ = [
     "SegmentationDataset",
     "ShardDataset",
     "ShardResult",
+    "SlabDataset",
     "preprocess",
     "write_shards",
 ]

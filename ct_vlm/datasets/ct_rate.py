@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from numpy.typing import NDArray
 
+    from ct_vlm.cache.regions import BasicIndex
     from ct_vlm.datasets.sample import Sample
+    from ct_vlm.datasets.volumes import Region
     from ct_vlm.transforms import CTPreset
 
 ReconPolicy = Literal["all", "first", "random"]
@@ -142,6 +145,15 @@ class CTRateDataset(ByPatient, Dataset[dict[str, Any]]):
         if self.augment is not None:
             item = self.augment(item, draw_seed(self.seed, "augment", epoch_of(index), int(index)))
         return item
+
+    def part(self, index: int, region: BasicIndex | Region) -> dict[str, NDArray[Any]]:
+        """Return ``image`` and ``spacing`` with a part of the image alone, without augmentation.
+
+        Args:
+            index: As in indexing.
+            region: As in :func:`ct_vlm.datasets.volumes.preprocessed`.
+        """
+        return preprocessed(self.sample(index), self.preset, self.hu_source, self.cache, region)
 
     def record(self, index: int) -> dict[str, Any]:
         """Return an item without what is read from its volume: the file is not opened.

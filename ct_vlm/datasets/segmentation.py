@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ct_vlm.cache.regions import BasicIndex
+    from ct_vlm.datasets.volumes import Region
     from ct_vlm.transforms import CTPreset
 
 
@@ -129,13 +131,36 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             "image": torch.from_numpy(arrays["image"])[None],
             "segmentation": torch.from_numpy(arrays["segmentation"]),
             "spacing": torch.from_numpy(arrays["spacing"]).float(),
-            "volume_id": case.sample.name.volume_id,
-            "study_id": case.sample.name.study_id,
-            "patient_id": case.sample.name.patient_id,
+            **self.record(index),
         }
         if self.augment is not None:
             item = self.augment(item, draw_seed(self.seed, "augment", epoch_of(index), int(index)))
         return item
+
+    def part(self, index: int, region: BasicIndex | Region) -> dict[str, NDArray[Any]]:
+        """Return ``image``, ``segmentation`` and ``spacing`` with a part of the volume alone.
+
+        Args:
+            index: Position.
+            region: Part of the volume, or a function of its shape and spacing that returns it.
+        """
+
+        def take(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+            spacing = arrays["spacing"][...]
+            wanted = region(arrays["image"].shape, spacing) if callable(region) else region
+            parts = {name: np.array(arrays[name][wanted]) for name in ("image", "segmentation")}
+            return {"spacing": spacing, **parts}
+
+        return self._read(self.cases[index // self.samples_per_volume], take)
+
+    def record(self, index: int) -> dict[str, Any]:
+        """Return the ids of an item.
+
+        Args:
+            index: Position.
+        """
+        name = self.cases[index // self.samples_per_volume].sample.name
+        return {"volume_id": name.volume_id, "study_id": name.study_id, "patient_id": name.patient_id}
 
     def patient_ids(self) -> list[str]:
         """Return the patients of the index, sorted."""
@@ -158,9 +183,15 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     def _arrays(self, case: SegmentationCase, index: int) -> dict[str, NDArray[Any]]:
         """Return an item's arrays; of a patch's case little more than the patch is read."""
+        return self._read(case, lambda arrays: self._take(case, index, arrays))
+
+    def _read(
+        self, case: SegmentationCase, take: Callable[[Mapping[str, Any]], dict[str, NDArray[Any]]]
+    ) -> dict[str, NDArray[Any]]:
+        """Return what is taken of a case's arrays, from the cache where they are."""
         key = {**cache_key(case.sample, self.preset, case.hu_source), "labels": identity(case.labels)}
         name = f"{entry_name(self.preset, case.sample.name.volume_id)}-segmentation"
-        return self.cache.read(name, key, lambda: self._make(case), lambda arrays: self._take(case, index, arrays))
+        return self.cache.read(name, key, lambda: self._make(case), take)
 
     def _take(self, case: SegmentationCase, index: int, arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Take an item's part of a case."""

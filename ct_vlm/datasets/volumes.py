@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ct_vlm.errors import VolumeReadError
 from ct_vlm.transforms import load_on_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ct_vlm.datasets.sample import Sample
     from ct_vlm.transforms import CTPreset
 
+
+Region: TypeAlias = "Callable[[tuple[int, ...], NDArray[Any]], BasicIndex]"
+"""Chooses a part of a volume by its shape and spacing."""
 
 PREPROCESSING = 2
 """Raised whenever reading or resampling gives other voxels, so that older entries are made again."""
@@ -61,7 +64,7 @@ def identity(path: Path) -> dict[str, Any]:
 
 
 def preprocessed(
-    sample: Sample, preset: CTPreset, hu_source: str, cache: ArrayCache, region: BasicIndex = ...
+    sample: Sample, preset: CTPreset, hu_source: str, cache: ArrayCache, region: BasicIndex | Region = ...
 ) -> dict[str, NDArray[Any]]:
     """Return ``image`` (int16 HU on the preset's grid) and ``spacing`` of a sample.
 
@@ -70,8 +73,9 @@ def preprocessed(
         preset: Preprocessing.
         hu_source: HU rule.
         cache: Where arrays are kept.
-        region: Part of the image, e.g. ``numpy.s_[40:136, 100:228, 50:178]`` or one slice; of an
-            entry in the cache little more is read.
+        region: Part of the image, e.g. ``numpy.s_[40:136, 100:228, 50:178]`` or one slice, or a
+            function of the image's shape and spacing that returns it; of an entry in the cache
+            little more is read.
 
     Raises:
         VolumeError: If the file cannot be turned into HU.
@@ -82,10 +86,12 @@ def preprocessed(
         return {"image": volume.array, "spacing": np.asarray(volume.spacing)}
 
     def take(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        image = arrays["image"][region]
-        if region is not ...:
+        spacing = arrays["spacing"][...]
+        wanted = region(arrays["image"].shape, spacing) if callable(region) else region
+        image = arrays["image"][wanted]
+        if wanted is not ...:
             image = np.require(image, requirements=["C", "O", "W"])  # no view that keeps a whole volume alive
-        return {"image": image, "spacing": arrays["spacing"][...]}
+        return {"image": image, "spacing": spacing}
 
     name = entry_name(preset, sample.name.volume_id)
     return cache.read(name, cache_key(sample, preset, hu_source), make, take)
