@@ -65,17 +65,19 @@ class LeJEPALoss(nn.Module):
         self.weight, self.num_global = weight, num_global
         self.sigreg = SIGReg(**(sigreg or {}))
 
-    def forward(self, projections: Tensor, step: int = 0) -> LeJEPALosses:
+    def forward(self, projections: Tensor, step: int = 0, *, num_global: int | None = None) -> LeJEPALosses:
         """Return the loss and its terms.
 
         Args:
             projections: Global views first.
             step: Training step: the same number on all ranks.
+            num_global: Global views of this batch, if not as many as the loss was built for.
         """
-        if projections.ndim != 3 or len(projections) < self.num_global:
-            cause = f"Expected at least {self.num_global} views as (V, B, D), but got {tuple(projections.shape)}."
+        centres = self.num_global if num_global is None else num_global
+        if projections.ndim != 3 or len(projections) < centres:
+            cause = f"Expected at least {centres} views as (V, B, D), but got {tuple(projections.shape)}."
             raise ShapeError(cause, "Stack the projections of all views, global ones first.")
         views = projections.float()
-        invariance = (views[: self.num_global].mean(0) - views).square().mean()
+        invariance = (views[:centres].mean(0) - views).square().mean()
         gaussian = self.sigreg(projections, step)
         return LeJEPALosses(self.weight * gaussian + (1 - self.weight) * invariance, invariance, gaussian)

@@ -33,6 +33,8 @@ class OptimizerConfig:
         warmup_fraction: Share of all steps in which the rate rises linearly; a run without a known
             number of steps has no warm-up.
         lr_factors: Module-name prefix to factor, e.g. ``{"encoder": 0.1}``.
+        eps: Denominator of AdamW (also inside ``"muon"``).
+        final_factor: Learning rate at the end of the schedule, relative to the peak.
 
     Raises:
         ConfigError: If a name is unknown or the rate is not positive.
@@ -51,6 +53,8 @@ class OptimizerConfig:
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     warmup_fraction: float = 0.05
     lr_factors: dict[str, float] | None = None
+    eps: float = 1e-8
+    final_factor: float = 0.0
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
@@ -60,6 +64,9 @@ class OptimizerConfig:
         if not self.lr > 0:
             msg = f"Expected a positive `lr`, but got {self.lr}."
             raise ConfigError(msg, "Try 1e-3 for small models.")
+        if not (self.eps > 0 and 0 <= self.final_factor <= 1):
+            msg = f"Expected a positive `eps` and `final_factor` in [0, 1], but got {self.eps} and {self.final_factor}."
+            raise ConfigError(msg, "The defaults are 1e-8 and 0.")
 
     def to_config(self) -> dict[str, Any]:
         """Return a JSON config."""
@@ -82,9 +89,10 @@ class OptimizerConfig:
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, total - warmup))
-        if self.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * progress))
-        return float((1 - progress) ** 0.9) if self.schedule == "poly" else 1.0
+        if self.schedule == "constant":
+            return 1.0
+        left = 0.5 * (1 + math.cos(math.pi * progress)) if self.schedule == "cosine" else (1 - progress) ** 0.9
+        return float(self.final_factor + (1 - self.final_factor) * left)
 
     def build(self, parameters: Iterable[tuple[str, torch.nn.Parameter]], total_steps: float) -> dict[str, Any]:
         """Return what Lightning's ``configure_optimizers`` returns.
@@ -124,8 +132,8 @@ class OptimizerConfig:
             )
         if self.name == "muon":
             settings = [{**s, "use_muon": use} for s, (_, use) in zip(settings, groups, strict=True)]
-            return Muon(settings, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
-        return torch.optim.AdamW(settings, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+            return Muon(settings, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(settings, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
 
     def _check_prefixes(self, names: Sequence[str]) -> None:
         for prefix in self.lr_factors or {}:
