@@ -9,15 +9,16 @@ from ct_vlm.modules.gated_cross_attention import GatedCrossAttention
 from ct_vlm.modules.label_tokens import LabelTokens
 from ct_vlm.modules.mask_driven_extractor import MaskDrivenVisualExtractor, SegmentationTokens
 from ct_vlm.modules.norm_calibrator import NormCalibrator
-from ct_vlm.modules.pca_whitening import PCAWhitening, WhiteningReport
 from ct_vlm.modules.patch_decoder import PatchSegmentationDecoder
+from ct_vlm.modules.pca_whitening import PCAWhitening, WhiteningReport
 from ct_vlm.modules.position import GridPositionEmbedding
 from ct_vlm.modules.presence import PresenceHead
 from ct_vlm.modules.query_head import QueryClassificationHead
 from ct_vlm.modules.r2_token_pooling import R2_PRESETS, R2TokenPooling, RegionTokens
 from ct_vlm.modules.separability import Separability, separability
-from ct_vlm.modules.streaming_covariance import StreamingCovariance
 from ct_vlm.modules.slice_presence import SlicePresenceHead
+from ct_vlm.modules.ssl_projector import SSLProjector
+from ct_vlm.modules.streaming_covariance import StreamingCovariance
 from ct_vlm.modules.unet_decoder import UNetDecoder
 from ct_vlm.modules.visual_injection import MultiLayerVisualInjection
 from ct_vlm.modules.visual_predictor import JEPAHead, VisualPredictor
@@ -37,17 +38,18 @@ __all__ = [
     "LabelTokens",
     "MaskDrivenVisualExtractor",
     "MultiLayerVisualInjection",
-    "PatchSegmentationDecoder",
     "NormCalibrator",
     "PCAWhitening",
+    "PatchSegmentationDecoder",
     "PresenceHead",
     "QueryClassificationHead",
     "R2TokenPooling",
     "RegionTokens",
+    "SSLProjector",
     "SegmentationTokens",
     "Separability",
-    "StreamingCovariance",
     "SlicePresenceHead",
+    "StreamingCovariance",
     "UNetDecoder",
     "VisualPredictor",
     "VisualTokenProjector",
