@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ct_vlm.component import Component
     from ct_vlm.decoders.encoding import EncodedText
     from ct_vlm.features import VisualContext
 
@@ -59,8 +60,9 @@ class CausalLMDecoder(Decoder):
             frozen then.
         hybrid_mask: Whether visual tokens attend to each other in both directions.
         injection_layers: Layers that may receive states; None allows every layer.
-        cross_attention: Adapters such as :class:`ct_vlm.modules.CrossAttentionAdapters`; they are
-            trained whatever is frozen in the LM.
+        cross_attention: Adapters such as :class:`ct_vlm.modules.CrossAttentionAdapters`, or any
+            component that is a :class:`~ct_vlm.decoders.CrossAttention`; they are trained whatever is
+            frozen in the LM.
         visual_placeholder: A special token such as ``<|visual_region|>``, which is added to tokenizer
             and LM if they lack it. Visual tokens then take the places of such tokens among the ids,
             as chat templates have it: :meth:`encode` writes one for each token of its ``visual`` in
@@ -112,7 +114,7 @@ class CausalLMDecoder(Decoder):
         lora: dict[str, Any] | str | None = None,
         hybrid_mask: bool = False,
         injection_layers: list[int] | None = None,
-        cross_attention: Any = None,
+        cross_attention: Component | None = None,
         visual_placeholder: str | None = None,
         gradient_checkpointing: bool = False,
         attn_implementation: str | None = None,
@@ -131,9 +133,7 @@ class CausalLMDecoder(Decoder):
         self.num_layers = len(layers)
         self.embed_dim = self.lm.get_input_embeddings().embedding_dim
         self.injection_layers = check_layers(injection_layers, self.num_layers)
-        if cross_attention is not None:
-            check_adapters(cross_attention, self.embed_dim, self.num_layers)
-        self.cross_attention = cross_attention
+        self.cross_attention = check_adapters(cross_attention, self.embed_dim, self.num_layers)
         self.stop_token_ids = stop_tokens(self.lm, self.tokenizer) if stop_token_ids is None else stop_token_ids
         self.validate_finite = validate_finite
         lora = None if lora is None else lora_settings(lora)

@@ -82,17 +82,23 @@ class MemoryReading:
         return adapters(output, self.layer, states, lengths)
 
 
-def check_adapters(adapters: CrossAttention, embed_dim: int, num_layers: int) -> None:
-    """Check that adapters fit a language model.
+def check_adapters(adapters: Any, embed_dim: int, num_layers: int) -> Any:
+    """Check that adapters fit a language model, and return them.
 
     Args:
-        adapters: The adapters.
+        adapters: A :class:`CrossAttention`, or None.
         embed_dim: Width of the language model.
         num_layers: Number of its layers.
 
     Raises:
-        ConfigError: If the width differs or a layer does not exist.
+        ConfigError: If it is no cross-attention, the width differs or a layer does not exist.
     """
+    if adapters is None:
+        return None
+    absent = [name for name in ("embed_dim", "memory_dim", "layers", "remember") if not hasattr(adapters, name)]
+    if absent:
+        cause = f"`cross_attention` is a {type(adapters).__name__} without {', '.join(absent)}."
+        raise ConfigError(cause, "Use `ct_vlm.modules.CrossAttentionAdapters`, or a component with its attributes.")
     if adapters.embed_dim != embed_dim:
         cause = f"`cross_attention` is {adapters.embed_dim} wide, but the language model is {embed_dim}."
         raise ConfigError(cause, f"Build it with embed_dim={embed_dim}.")
@@ -100,6 +106,7 @@ def check_adapters(adapters: CrossAttention, embed_dim: int, num_layers: int) ->
     if unknown:
         cause = f"`cross_attention` names layers {unknown}, but the language model has {num_layers}."
         raise ConfigError(cause, "Count layers from 0.")
+    return adapters
 
 
 def memory_inputs(adapters: CrossAttention | None, visual: VisualContext) -> dict[str, Any]:

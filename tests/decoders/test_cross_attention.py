@@ -5,14 +5,18 @@ import pickle
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ct_vlm.component import Component
+from ct_vlm.decoders import Decoder, tokenizer_to_config
 from ct_vlm.decoders.language_model import find_layers
 from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.features import VisualContext
 from ct_vlm.modules import CrossAttentionAdapters
+
+from .conftest import FAMILIES
 
 PROMPTS = ["Report:", "Please write a long report of this scan:", "Now <visual> write:"]
 TARGETS = ["Clear lungs.", "A nodule of 3.5 mm.", "No nodule."]
@@ -117,10 +121,9 @@ def test_reading_equals_hand_written_hooks_on_a_plain_model(family, make_reading
         torch.testing.assert_close(logits[row, : len(expected)], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
 @torch.no_grad()
-def test_another_memory_after_the_prompt_changes_the_next_token(family, checkpointing, make_reading, visual):
-    decoder = make_reading(family, gradient_checkpointing=checkpointing).eval()
+def test_another_memory_after_the_prompt_changes_the_next_token(family, make_reading, visual):
+    decoder = make_reading(family).eval()
     inputs = lm_inputs(decoder, PROMPTS, visual)
     other = lm_inputs(decoder, PROMPTS, with_memory(seed=2))
     logits = {}
@@ -136,9 +139,8 @@ def test_another_memory_after_the_prompt_changes_the_next_token(family, checkpoi
         assert ((logits[changed] - logits["same"]).abs().amax(1) > 1e-2 * scale).all()
 
 
-@pytest.mark.parametrize("lora", [None, {"r": 2, "lora_alpha": 4}])
-def test_step_by_step_logits_equal_one_full_pass(family, lora, make_reading, visual):
-    decoder = make_reading(family, lora=lora, hybrid_mask=True, stop_token_ids=[0])
+def test_step_by_step_logits_equal_one_full_pass(family, make_reading, visual):
+    decoder = make_reading(family, lora={"r": 2, "lora_alpha": 4}, hybrid_mask=True, stop_token_ids=[0])
     for name, parameter in decoder.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter)
@@ -172,6 +174,7 @@ def test_beams_and_several_sequences_read_the_memory_of_their_sample(family, mak
         torch.testing.assert_close(logits[number], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_ragged_batch_gives_what_each_prompt_gives_alone(family, make_reading, visual):
     decoder = make_reading(family)
     together = decoder.generate(PROMPTS, visual, max_new_tokens=6)
@@ -189,6 +192,7 @@ def test_tokens_are_the_memory_where_there_is_no_other(make_reading, visual):
     assert decoder(**batch, visual=visual).loss != implicit
 
 
+@pytest.mark.parametrize("family", ["llama", "report"])
 @torch.no_grad()
 def test_a_memory_needs_no_tokens_in_the_prompt(family, make_reading):
     decoder = make_reading(family, memory_dim=7).eval()
@@ -200,6 +204,7 @@ def test_a_memory_needs_no_tokens_in_the_prompt(family, make_reading):
     assert len(decoder.generate(["Report:"] * 3, VisualContext(memory=memory), max_new_tokens=3)) == 3
 
 
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
 @torch.no_grad()
 def test_closed_gates_and_absent_context_leave_the_language_model_alone(family, make_reading, make_decoder, visual):
     decoder, plain = make_reading(family).eval(), make_decoder(family).eval()
@@ -281,6 +286,7 @@ def test_other_adapters_can_take_their_place(make_reading, visual):
     assert decoder.to_config()["init_args"]["cross_attention"]["init_args"]["layers"] == [1]
 
 
+@pytest.mark.parametrize("family", ["llama", "report"])
 def test_checkpoint_alone_rebuilds_everything(family, make_reading, visual, tmp_path):
     decoder = make_reading(family, lora={"r": 2, "lora_alpha": 4}, memory_dim=32).eval()
     decoder.save_pretrained(tmp_path)
@@ -293,6 +299,7 @@ def test_checkpoint_alone_rebuilds_everything(family, make_reading, visual, tmp_
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("whole", [False, True])
 def test_bfloat16_runs_with_adapters_of_either_type(family, whole, make_reading, visual):
     decoder = make_reading(family, dtype="bfloat16")
@@ -347,6 +354,8 @@ def test_named_errors(make_reading, make_decoder, visual):
         make_decoder()(**batch, visual=visual)
     with pytest.raises(ConfigError, match=r"layers \[3\]"):
         make_decoder(cross_attention=CrossAttentionAdapters(32, [1, 3], 4))
+    with pytest.raises(ConfigError, match="Deaf without embed_dim"):
+        make_decoder(cross_attention=Deaf(None))
     with pytest.raises(ConfigError, match="16 wide"):
         make_decoder(cross_attention=CrossAttentionAdapters(16, [1], 4))
 
@@ -356,3 +365,15 @@ def test_values_behind_the_mask_may_be_anything(make_reading, visual):
     memory = visual.memory.masked_fill(~visual.memory_mask[..., None], 1e4)
     other = VisualContext(visual.tokens, memory=memory, memory_mask=visual.memory_mask)
     assert decoder.generate(PROMPTS, visual, max_new_tokens=4) == decoder.generate(PROMPTS, other, max_new_tokens=4)
+
+
+def test_a_yaml_file_names_the_adapters(tokenizer, visual):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Decoder, "decoder")
+    adapters = {"class_path": "CrossAttentionAdapters", "init_args": {"embed_dim": 32, "layers": [1], "num_heads": 4}}
+    args = {"model": FAMILIES["llama"], "tokenizer": tokenizer_to_config(tokenizer), "cross_attention": adapters}
+    named = {"class_path": "ct_vlm.decoders.CausalLMDecoder", "init_args": args}
+    build = getattr(parser, "instantiate", None) or parser.instantiate_classes  # renamed in jsonargparse 4.49
+    decoder = build(parser.parse_object({"decoder": named})).decoder
+    assert decoder.cross_attention.layers == (1,)
+    assert decoder(**encoded(decoder), visual=visual).loss.isfinite()

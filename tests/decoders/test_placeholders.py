@@ -49,6 +49,7 @@ def test_placeholders_give_what_the_marker_gives(family, hybrid_mask, make_pair,
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["llama", "report"])
 def test_texts_are_those_of_the_marker(family, make_pair, make_visual):
     graft, plain = make_pair(family, hybrid_mask=True)
     visual = make_visual()
@@ -107,6 +108,7 @@ def test_a_pretrained_model_grows_by_one_row_and_a_spare_token_needs_none(tokeni
     assert spare.placeholder_id == tokenizer.unk_token_id
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("lora", [None, {"r": 2, "lora_alpha": 4}])
 def test_checkpoint_alone_rebuilds_everything(family, lora, make_decoder, make_visual, tmp_path):
     decoder = make_decoder(family, visual_placeholder=TOKEN, lora=lora)
