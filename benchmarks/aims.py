@@ -41,10 +41,13 @@ AIMS = (
     Aim("load_volume", "512x512x300_to_240x480x480", "CT-CLIP script", "forward", "time", 7),
     Aim("resample_volume", "300x512x512_to_240x480x480", "F.interpolate", "forward", "time", 10),
     Aim("resample_volume", "300x512x512_to_240x480x480", "scipy zoom", "forward", "time", 40),
+    Aim("resample_volume", "300x512x512_to_240x480x480", "F.interpolate", "forward", "time", 10, "ct_vlm into"),
+    Aim("resample_volume", "300x512x512_to_240x480x480", "scipy zoom", "forward", "time", 40, "ct_vlm into"),
     Aim("cached_volume", "int16_240x480x480", "MONAI PersistentDataset", "forward", "time", 12),
     Aim("cached_volume", "float32_240x480x480", "MONAI PersistentDataset", "forward", "time", 4),
     Aim("cached_volume", "float32_96x128x128", "MONAI PersistentDataset", "forward", "time", 70),
     Aim("cached_volume", "float32_96x128x128", "MONAI PersistentDataset", "forward", "time", 20, "ct_vlm zstd"),
+    Aim("cached_volume", "float32_96x128x128", "MONAI PersistentDataset", "forward", "time", 20, "ct_vlm lz4"),
     Aim("video_cubes", "cubes_240x476x476", "mp4", "forward", "time", 15),
 )
 
