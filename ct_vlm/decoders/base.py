@@ -84,10 +84,10 @@ class Decoder(Component, ABC):
         """Compute the loss or the logits of token ids given visual context.
 
         Args:
-            input_ids: Text tokens, without placeholders for visual tokens.
+            input_ids: Text tokens; placeholders for visual tokens only where the decoder knows them.
             labels: Target ids, -100 where no loss is taken; aligned with ``input_ids`` (not
                 shifted).
-            visual: Visual tokens and per-layer states.
+            visual: Visual tokens, per-layer states and memory.
             attention_mask: 1 at text tokens, 0 at padding.
 
         Shape:
@@ -102,7 +102,7 @@ class Decoder(Component, ABC):
 
         Args:
             prompts: One instruction a sample.
-            visual: Visual tokens, per-layer states and text.
+            visual: Visual tokens, per-layer states, memory and text.
             max_new_tokens: Upper bound of the number of new tokens.
             options: Decoding options such as ``num_beams`` or ``do_sample``.
 
