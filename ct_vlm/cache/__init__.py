@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ct_vlm.cache.collecting import CollectResult, collect
     from ct_vlm.cache.entry import CacheEntry, read_entry
     from ct_vlm.cache.errors import DamagedEntryError
+    from ct_vlm.cache.feature_manifest import open_features, write_manifest
     from ct_vlm.cache.features import FeatureCache, model_identity
     from ct_vlm.cache.identity import source_identity
     from ct_vlm.cache.store import ArrayCache
@@ -25,10 +26,12 @@ _MODULES = {
     "VerifyResult": "verifying",
     "collect": "collecting",
     "model_identity": "features",
+    "open_features": "feature_manifest",
     "read_entry": "entry",
     "source_identity": "identity",
     "summarise": "summary",
     "verify": "verifying",
+    "write_manifest": "feature_manifest",
 }
 
 __all__ = [
@@ -41,10 +44,12 @@ __all__ = [
     "VerifyResult",
     "collect",
     "model_identity",
+    "open_features",
     "read_entry",
     "source_identity",
     "summarise",
     "verify",
+    "write_manifest",
 ]
 
 

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     volume = load_volume(args.volume, args.hu_source, metadata=args.metadata, axcodes=_preset(model).axcodes)
     given = {name: getattr(args, name) for name in _GENERATION if getattr(args, name) is not None}
     generation = {**getattr(model, "generation", {}), **given}
-    model = model.to(_device(args.device))
+    model = model.to(device_named(args.device))
     grounded = None if args.masks is None else grounding.write(args, model, volume, generation)
     report = model.generate(volume, **generation) if grounded is None else grounded.report
     if args.out is not None:
@@ -91,8 +91,15 @@ def load_model(checkpoint: str) -> VisionLanguageModel:
     return model.eval()
 
 
-def _device(name: str) -> Any:
-    """Return the named device, or the best one there is for ``auto``."""
+def device_named(name: str) -> Any:
+    """Return the named device, or the best one there is for ``auto``.
+
+    Args:
+        name: ``auto`` or a device of torch.
+
+    Raises:
+        UsageError: If it cannot be used.
+    """
     import torch
 
     if name == "auto":

@@ -51,6 +51,7 @@ COMMANDS = {
     "phantoms": Command("ct_vlm.cli.phantoms", "write synthetic chest CTs with masks and reports"),
     "audit": Command("ct_vlm.cli.audit", "check a CT-RATE or RadGenome-ChestCT download; changes nothing"),
     "preprocess": Command("ct_vlm.cli.preprocess", "fill the cache of preprocessed volumes"),
+    "embed": Command("ct_vlm.cli.embed", "write one embedding a slice for training without voxels", user_code=True),
     "shards": Command("ct_vlm.cli.shards", "write preprocessed volumes for reading from an object store"),
     "cache": Command("ct_vlm.cli.cache", "verify, clean or count a cache"),
     "fit": Command("ct_vlm.cli.trainer", "train a model described by a YAML file", passthrough=True, user_code=True),

@@ -141,7 +141,7 @@ class FeatureDataModule(LightningDataModule):
             num_replicas=int(shard["num_replicas"]) if shard else 1,
             rank=int(shard["rank"]) if shard else 0,
             num_workers=self.num_workers,
-            collate_fn=_Collate(dataset.grids),
+            collate_fn=getattr(dataset, "collate", None) or _Collate(dataset.grids),
         )
 
 
@@ -152,7 +152,9 @@ class _Collate:
         self.grids = list(grids)
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        extra = {key: torch.stack([item[key] for item in items]) for key in _OF_FEATURES if key in items[0]}
+        extra: dict[str, Any] = {
+            key: torch.stack([item[key] for item in items]) for key in _OF_FEATURES if key in items[0]
+        }
         levels = [torch.stack(level).float() for level in zip(*(item["levels"] for item in items), strict=True)]
         batch = collate([{k: v for k, v in item.items() if k not in ("levels", *_OF_FEATURES)} for item in items])
         return {**batch, "features": Features(levels, self.grids, **extra)}

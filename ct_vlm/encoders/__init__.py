@@ -5,6 +5,7 @@ from __future__ import annotations
 from ct_vlm.encoders.base import Encoder
 from ct_vlm.encoders.lejepa_vit import lejepa_vit
 from ct_vlm.encoders.residual_unet import ResidualUNetEncoder
+from ct_vlm.encoders.slice_embedder import SliceEmbedder
 from ct_vlm.encoders.slice_encoder import SliceEncoder
 
-__all__ = ["Encoder", "ResidualUNetEncoder", "SliceEncoder", "lejepa_vit"]
+__all__ = ["Encoder", "ResidualUNetEncoder", "SliceEmbedder", "SliceEncoder", "lejepa_vit"]

@@ -1,0 +1,45 @@
+"""Norm calibration again and again while what it scales trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning import Callback
+
+from ct_vlm.errors import ConfigError
+from ct_vlm.modules import NormCalibrator
+
+if TYPE_CHECKING:
+    from lightning import LightningModule, Trainer
+
+
+class NormCalibration(Callback):
+    """Calibrate every :class:`ct_vlm.modules.NormCalibrator` on the first batch of every so many epochs.
+
+    Calibrators whose ``alpha`` is frozen are left alone.
+
+    Args:
+        every_n_epochs: How often; 1 is every epoch (inferred: the paper says "periodically").
+
+    Raises:
+        ConfigError: If the period is below 1.
+
+    Example:
+        >>> from ct_vlm.callbacks import NormCalibration
+        >>> NormCalibration(every_n_epochs=5).every_n_epochs
+        5
+    """
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 1:
+            cause = f"Expected `every_n_epochs` of at least 1, but got {every_n_epochs}."
+            raise ConfigError(cause, "Leave the callback out for no calibration.")
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask for a calibration on the epoch's first batch."""
+        if trainer.current_epoch % self.every_n_epochs:
+            return
+        for module in pl_module.modules():
+            if isinstance(module, NormCalibrator) and module.alpha.requires_grad:
+                module.request()

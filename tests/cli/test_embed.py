@@ -1,0 +1,65 @@
+"""`ct-vlm embed`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from ct_vlm.cli import main
+from ct_vlm.datamodules import CTRateDataModule, SliceEmbeddingDataModule
+from ct_vlm.encoders import SliceEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def command(tree: Path, tmp_path: Path) -> Callable[..., int]:
+    """Calls the command with a tiny encoder over a tree of phantoms."""
+    torch.manual_seed(0)
+    config = {"model_type": "dinov2", "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 16}
+    encoder = SliceEncoder({**config, "hidden_size": 8, "image_size": 64}, layers=(1,), in_channels=3)
+    folder = encoder.save_pretrained(tmp_path / "encoder")
+
+    def call(*arguments: str) -> int:
+        fixed = ["--encoder", str(folder), "--root", str(tree), "--out", str(tmp_path / "out"), "--preset", "phantom"]
+        return main(["embed", *fixed, "--no-progress", *arguments])
+
+    return call
+
+
+def test_embeds_once_and_a_data_module_reads_it(
+    command: Callable[..., int], tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command() == 0
+    said = capsys.readouterr().out
+    assert "train: " in said
+    assert "valid: " in said
+    assert command("--split", "valid") == 0
+    assert "valid: 0 volumes embedded" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "out" / "features.json").read_text())
+    assert manifest["dtype"] == "float16"
+    assert manifest["notes"]["max_slices"] == 600
+    data = SliceEmbeddingDataModule(CTRateDataModule(tree, preset="phantom", check_files=False), tmp_path / "out")
+    data.setup("test")
+    batch = next(iter(data.test_dataloader()))
+    assert batch["features"].levels[0].shape[1:] == (64, 8)
+    assert batch["features"].slice_position_mm is not None
+
+
+def test_another_encoder_needs_another_folder(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--split", "valid") == 0
+    assert command("--split", "valid", "--max-slices", "10") == 1
+    assert "made with another model" in capsys.readouterr().err
+
+
+def test_a_model_without_a_slice_encoder_is_refused(
+    checkpoint: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--encoder", str(checkpoint), "--root", str(tree), "--out", str(tmp_path / "out")]
+    assert main(["embed", *arguments]) == 1
+    assert "no slice encoder" in capsys.readouterr().err
