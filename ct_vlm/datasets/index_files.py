@@ -23,17 +23,20 @@ def list_volumes(folder: Path, split: str, report: IndexReport) -> dict[str, Pat
     Args:
         folder: Folder of a split.
         split: Split that names must belong to.
-        report: Takes what cannot be used.
+        report: Takes what cannot be used, folders of patients or scans that cannot be listed among it.
 
     Raises:
-        DatasetError: If the folder cannot be listed.
+        DatasetError: If the folder, or every folder in it, cannot be listed.
     """
     files: dict[str, Path] = {}
     try:
-        entries = list(scan_volumes(folder))
+        entries = list(scan_volumes(folder, unreadable=report.unreadable_folders))
     except OSError as error:
         cause = f"Cannot list `{folder}`: {error}."
         raise DatasetError(cause, "Check the permissions and that the disk is mounted.") from error
+    if report.unreadable_folders and not entries:
+        cause = f"No folder below `{folder}` can be listed, e.g. {report.unreadable_folders[0]}."
+        raise DatasetError(cause, "Check the permissions and that the disk is mounted.")
     for entry in entries:
         name = parse_volume_name(entry.name)
         if name is None or name.split != split:

@@ -23,6 +23,7 @@ class IndexReport:
         files_without_row: File, not listed in the table.
         empty_files: Files of zero bytes.
         unreadable_files: Links that lead nowhere, and files whose size cannot be read.
+        unreadable_folders: Folders that cannot be listed, with the reason; their volumes are left out.
         bad_names: Names that are no CT-RATE volume names (or point elsewhere).
         duplicate_rows: Listed more than once; the first row was used.
         duplicate_files: Found in more than one folder; the first was used.
@@ -53,6 +54,7 @@ class IndexReport:
     files_without_row: list[str] = field(default_factory=list)
     empty_files: list[str] = field(default_factory=list)
     unreadable_files: list[str] = field(default_factory=list)
+    unreadable_folders: list[str] = field(default_factory=list)
     bad_names: list[str] = field(default_factory=list)
     duplicate_rows: list[str] = field(default_factory=list)
     duplicate_files: list[str] = field(default_factory=list)

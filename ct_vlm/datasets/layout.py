@@ -158,15 +158,31 @@ def expected_path(folder: Path, name: VolumeName) -> Path:
     return folder / name.patient_id / name.study_id / f"{name.volume_id}.nii.gz"
 
 
-def scan_volumes(folder: Path, depth: int = 3) -> Iterator[os.DirEntry[str]]:
-    """Yield every NIfTI file up to three folders down (patient, scan, file), sorted by name."""
+def scan_volumes(folder: Path, depth: int = 3, unreadable: list[str] | None = None) -> Iterator[os.DirEntry[str]]:
+    """Yield every NIfTI file up to three folders down (patient, scan, file), sorted by name.
+
+    Args:
+        folder: Where to start.
+        depth: How far down to look.
+        unreadable: Takes folders below that cannot be listed; ``None`` raises at the first.
+    """
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda item: item.name):
             if _is_folder(entry):
                 if depth > 1:
-                    yield from scan_volumes(Path(entry.path), depth - 1)
+                    yield from _scan_below(Path(entry.path), depth - 1, unreadable)
             elif entry.name.endswith((".nii.gz", ".nii")):
                 yield entry
+
+
+def _scan_below(folder: Path, depth: int, unreadable: list[str] | None) -> Iterator[os.DirEntry[str]]:
+    """Yield the files of a folder; note one that cannot be listed where there is a list for it."""
+    try:
+        yield from scan_volumes(folder, depth, unreadable)
+    except OSError as error:
+        if unreadable is None:
+            raise
+        unreadable.append(f"{folder}: {error.strerror or error}")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

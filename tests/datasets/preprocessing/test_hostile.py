@@ -37,16 +37,37 @@ def test_links_to_themselves_are_skipped(make_dataset, tree: Any) -> None:
     assert len(preprocess(dataset, progress=False).made) == TRAIN
 
 
-def test_an_unreadable_folder_is_named(make_dataset, tree: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def refuse_listing(monkeypatch: pytest.MonkeyPatch):
+    """Make folders unreadable; permissions do not hold back a test that runs as root."""
     original: Callable[..., Any] = os.scandir
 
-    def refusing(path: Any) -> Any:  # permissions do not hold back a test that runs as root
-        if str(path).endswith("train_3_a"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return original(path)
+    def refuse(is_refused: Callable[[str], bool]) -> None:
+        def refusing(path: Any) -> Any:
+            if is_refused(str(path)):
+                raise PermissionError(13, "Permission denied", str(path))
+            return original(path)
 
-    monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(DatasetError, match=r"train_3_a.*Check the permissions"):
+        monkeypatch.setattr(os, "scandir", refusing)
+
+    return refuse
+
+
+def test_an_unreadable_folder_is_left_out_and_named(make_dataset, refuse_listing, caplog) -> None:
+    refuse_listing(lambda path: path.endswith("train_3_a"))
+    dataset = make_dataset()
+    (named,) = dataset.report.unreadable_folders
+    assert "train_3/train_3_a: Permission denied" in named
+    assert "unreadable folders 1" in caplog.text
+    assert len(dataset) == TRAIN - 1
+    assert "train_3_a_1" not in {sample.name.volume_id for sample in dataset.samples}
+    assert len(preprocess(dataset, progress=False).made) == TRAIN - 1
+
+
+@pytest.mark.parametrize("is_refused", [lambda path: path.endswith("train_fixed"), lambda path: "train_fixed/" in path])
+def test_a_tree_of_which_nothing_can_be_listed_is_an_error(make_dataset, refuse_listing, is_refused) -> None:
+    refuse_listing(is_refused)
+    with pytest.raises(DatasetError, match=r"train_fixed.*Permission denied.*Check the permissions"):
         make_dataset()
 
 
