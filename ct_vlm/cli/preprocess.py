@@ -2,7 +2,8 @@
 
 Volumes become int16 HU on the preset's grid. An interrupted run goes on where it stopped. A bad file is listed in
 `preprocess_report.json` and `.csv` with cause and cure, and the others go on; it is tried again when it has changed,
-or with `--retry-failed`. Files of the data set are never touched.
+or with `--retry-failed`. Files of the data set are never touched. Of RadGenome-ChestCT the masks of regions are
+made too, for the regions and rules that training will ask for.
 
 job arrays:  --shard 3/8 (shards count from 1) or --shard auto (SLURM); all tasks may share one cache
 clusters:    --engine ray (pip install "ct_vlm[cluster]"), with --ray-address auto for a cluster that runs
@@ -14,11 +15,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ct_vlm.cli.errors import UsageError
+from ct_vlm.cli.grounding import read_regions
 from ct_vlm.cli.output import complain, say, say_table
 from ct_vlm.cli.types import positive
 
 if TYPE_CHECKING:
-    from ct_vlm.datasets import CTRateDataset
+    from ct_vlm.datasets import CTRateDataset, RadGenomeDataset
     from ct_vlm.datasets.preprocessing import Estimate, PreprocessResult, Shard, WorkerPlan
 
 SPLITS = ("train", "valid")
@@ -28,7 +31,7 @@ _MACHINES = (1, 8, 64)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ct-vlm preprocess``."""
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that holds CT-RATE's dataset/")
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that holds dataset/")
     parser.add_argument("--preset", required=True, metavar="NAME", help="preprocessing; see `ct-vlm list presets`")
     parser.add_argument("--cache-dir", type=Path, required=True, metavar="DIR", help="where preprocessed volumes go")
     parser.add_argument(
@@ -42,8 +45,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-progress", action="store_true", help="no progress bar and no progress lines")
     parser.add_argument("--dry-run", action="store_true", help="measure a few volumes; say what a run would take")
     parser.add_argument("--measure", type=positive, default=5, metavar="N", help="volumes for --dry-run (default 5)")
+    _add_radgenome(parser)
     _add_resources(parser)
     _add_failures(parser)
+
+
+def _add_radgenome(parser: argparse.ArgumentParser) -> None:
+    """Declare what says which data set it is, and which masks are made."""
+    group = parser.add_argument_group("which data set, and masks of RadGenome-ChestCT")
+    group.add_argument("--layout", choices=("auto", "ct_rate", "radgenome"), default="auto", help="(default: look)")
+    group.add_argument(
+        "--regions", default="ten", metavar="NAME|FILE", help="ten (default), six, JSON of region to masks, or none"
+    )
+    group.add_argument("--mask-level", choices=("region", "anatomy"), default="region", help="(default region)")
+    group.add_argument(
+        "--mask-mismatch", choices=("error", "resample", "skip"), default="error", help="masks on another grid"
+    )
+    group.add_argument("--mask-method", choices=("nearest", "majority"), default="nearest", help="(default nearest)")
 
 
 def _add_resources(parser: argparse.ArgumentParser) -> None:
@@ -75,23 +93,14 @@ def _add_failures(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fill the cache of every split; exit code 1 if a file is bad or the run stopped early."""
-    from ct_vlm.datasets import CTRateDataset
     from ct_vlm.datasets.preprocessing import Shard, plan_workers
 
+    layout = _layout(args)
     shard = Shard.parse(args.shard) if args.shard else Shard()
     plan = plan_workers(args.workers, args.memory_per_worker)
     failed = False
     for split in args.split:
-        dataset = CTRateDataset(
-            args.root,
-            split,
-            version=args.version,
-            preset=args.preset,
-            text=None,
-            labels=False,
-            cache_dir=args.cache_dir,
-            cache_codec=args.codec,
-        )
+        dataset = _dataset(args, layout, split)
         say(str(dataset.report))
         if args.dry_run:
             _say_estimate(args, split, dataset, shard, plan)
@@ -104,7 +113,44 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _preprocess(args: argparse.Namespace, dataset: CTRateDataset, shard: Shard, plan: WorkerPlan) -> PreprocessResult:
+def _layout(args: argparse.Namespace) -> str:
+    """Return the layout of the tree.
+
+    Raises:
+        UsageError: If both lie there and none is named.
+    """
+    from ct_vlm.datasets.audit.layouts import detect_layouts
+
+    found = detect_layouts(args.root, args.layout)
+    if len(found) > 1:
+        cause = f"`{args.root}` holds both CT-RATE and RadGenome-ChestCT."
+        raise UsageError(cause, "Pass `--layout ct_rate` or `--layout radgenome`.")
+    return found[0]
+
+
+def _dataset(args: argparse.Namespace, layout: str, split: str) -> CTRateDataset | RadGenomeDataset:
+    """Return the data set of a split, without its texts."""
+    from ct_vlm.datasets import CTRateDataset, RadGenomeDataset
+
+    common = {"preset": args.preset, "text": None, "cache_dir": args.cache_dir, "cache_codec": args.codec}
+    if layout == "ct_rate":
+        return CTRateDataset(args.root, split, version=args.version, labels=False, **common)
+    if args.regions == "none":
+        return RadGenomeDataset(args.root, split, masks=False, **common)
+    return RadGenomeDataset(
+        args.root,
+        split,
+        regions=read_regions(args.regions) or "ten",
+        mask_level=args.mask_level,
+        mask_mismatch=args.mask_mismatch,
+        mask_method=args.mask_method,
+        **common,
+    )
+
+
+def _preprocess(
+    args: argparse.Namespace, dataset: CTRateDataset | RadGenomeDataset, shard: Shard, plan: WorkerPlan
+) -> PreprocessResult:
     """Say who does the work, and do it."""
     from ct_vlm.datasets import preprocess
 
@@ -140,7 +186,9 @@ def _say_result(split: str, result: PreprocessResult) -> None:
         complain(f"Stopped early: {result.stopped} Run the same command again to go on.")
 
 
-def _say_estimate(args: argparse.Namespace, split: str, dataset: CTRateDataset, shard: Shard, plan: WorkerPlan) -> None:
+def _say_estimate(
+    args: argparse.Namespace, split: str, dataset: CTRateDataset | RadGenomeDataset, shard: Shard, plan: WorkerPlan
+) -> None:
     """Say what a run would take, on machines like this one."""
     from ct_vlm.datasets.preprocessing import estimate
 

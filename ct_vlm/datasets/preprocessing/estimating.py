@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ct_vlm.datasets.ct_rate import CTRateDataset
     from ct_vlm.datasets.preprocessing.outcome import Outcome
+    from ct_vlm.datasets.radgenome import RadGenomeDataset
     from ct_vlm.datasets.sample import Sample
 
 
@@ -81,12 +82,12 @@ class Estimate:
         )
 
 
-def estimate(dataset: CTRateDataset, *, shard: Shard | None = None, measure: int = 5) -> Estimate:
+def estimate(dataset: CTRateDataset | RadGenomeDataset, *, shard: Shard | None = None, measure: int = 5) -> Estimate:
     """Measure a few volumes and say what the rest will take; the data set's own cache is only read.
 
     The measured ones lie evenly between the smallest and the largest file. Seconds are taken to follow the size of
     the file, the size of an entry to be what the measured ones have on average. Files that cannot be read are left out.
-    Only CPU time is counted: disks or a network that cannot keep up add to it.
+    Masks of regions are not counted. Only CPU time is: disks or a network that cannot keep up add to it.
 
     Args:
         dataset: With a cache.

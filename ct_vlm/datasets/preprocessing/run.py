@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ct_vlm.datasets.ct_rate import CTRateDataset
     from ct_vlm.datasets.preprocessing.outcome import Failure, Outcome
+    from ct_vlm.datasets.radgenome import RadGenomeDataset
     from ct_vlm.datasets.sample import Sample
 
 Engine = Literal["processes", "ray"]
@@ -66,7 +67,7 @@ class PreprocessResult:
 
 
 def preprocess(
-    dataset: CTRateDataset,
+    dataset: CTRateDataset | RadGenomeDataset,
     workers: int | Literal["auto"] = 0,
     *,
     progress: bool = True,
@@ -86,7 +87,7 @@ def preprocess(
     again by later runs until the file, the preset or the library's version changes.
 
     Args:
-        dataset: Its samples (every reconstruction) are preprocessed.
+        dataset: Its samples (every reconstruction) are preprocessed, with their masks of regions where it has them.
         workers: Processes; 0 works in this one, ``auto`` takes every core that this process may use and memory allows.
         progress: Show a bar on a terminal, or a line every 30 seconds elsewhere.
         shard: Do only this part of the samples.
@@ -108,7 +109,7 @@ def preprocess(
     count = plan_workers(workers, memory_per_worker).workers
     _check(engine, count, timeout, max_failures)
     dataset.cache.try_writing_again()
-    setup = Setup(dataset.preset, dataset.hu_source, dataset.cache)
+    setup = Setup(dataset.preset, dataset.hu_source, dataset.cache, getattr(dataset, "mask_cache", None))
     samples = (shard or Shard()).of(dataset.samples)
     preset = f"{dataset.preset.name}-{dataset.preset.geometry_hash()}"
     with FailureReport(report or dataset.cache.folder, preset) as failures:

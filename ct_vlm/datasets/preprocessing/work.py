@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ct_vlm.datasets.preprocessing.outcome import Failure, Outcome
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ct_vlm.cache import ArrayCache
     from ct_vlm.datasets.preprocessing.outcome import State
+    from ct_vlm.datasets.radgenome.mask_cache import MaskCache
     from ct_vlm.datasets.sample import Sample
     from ct_vlm.transforms import CTPreset
 
@@ -33,11 +34,13 @@ class Setup:
         preset: Preprocessing.
         hu_source: HU rule.
         cache: Where entries go.
+        masks: What makes the masks of regions, for data sets that have them.
     """
 
     preset: CTPreset
     hu_source: str
     cache: ArrayCache
+    masks: MaskCache | None = None
 
 
 def entry_path(sample: Sample, setup: Setup) -> Path:
@@ -85,6 +88,8 @@ def preprocess_one(sample: Sample, setup: Setup) -> Outcome:
                 failure = _cache_failure(sample, setup)
     except Exception as error:  # one file, whatever is wrong with it, must not end the run
         failure = _failure(sample, error, "" if path is None else relative_entry(path, setup))
+    if failure is None and setup.masks is not None:
+        state, failure = _with_masks(sample, setup, setup.masks, state)
     return Outcome(
         sample.name.volume_id,
         state if failure is None else "failed",
@@ -94,6 +99,17 @@ def preprocess_one(sample: Sample, setup: Setup) -> Outcome:
         cpu_seconds=time.process_time() - cpu,
         failure=failure,
     )
+
+
+def _with_masks(sample: Sample, setup: Setup, masks: MaskCache, state: State) -> tuple[State, Failure | None]:
+    """Make the masks of a volume unless they are there; a failure is tried again by later runs."""
+    try:
+        if masks.contains(sample):
+            return state, None
+        masks.read(sample)
+        return "made", None if masks.contains(sample) else _cache_failure(sample, setup)
+    except Exception as error:  # as for volumes
+        return state, replace(_failure(sample, error, ""), quarantined=False)
 
 
 def given_up(sample: Sample, setup: Setup, error: str, cause: str, cure: str, attempts: int) -> Outcome:

@@ -14,18 +14,11 @@ from ct_vlm.datasets.by_patient import ByPatient
 from ct_vlm.datasets.ct_rate import MissingText, check_choice
 from ct_vlm.datasets.epoch_index import draw_seed, epoch_of
 from ct_vlm.datasets.radgenome.attributes import AttributeFolder, MissingAttributes
-from ct_vlm.datasets.radgenome.index import RadGenomeIndex, RadGenomeOptions, require_masks
-from ct_vlm.datasets.radgenome.layout import RadGenomeLayout, masks_of
-from ct_vlm.datasets.radgenome.masks import (
-    MaskMethod,
-    MaskMismatch,
-    MaskReader,
-    VolumeGrid,
-    find_masks,
-    pack_masks,
-    unpack_masks,
-)
-from ct_vlm.datasets.volumes import cache_key, entry_name, identity, preprocessed
+from ct_vlm.datasets.radgenome.index import RadGenomeIndex, RadGenomeOptions
+from ct_vlm.datasets.radgenome.layout import RadGenomeLayout
+from ct_vlm.datasets.radgenome.mask_cache import MaskCache
+from ct_vlm.datasets.radgenome.masks import MaskMethod, MaskMismatch
+from ct_vlm.datasets.volumes import preprocessed
 from ct_vlm.errors import ConfigError
 from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.text.region_scheme import region_scheme
@@ -34,14 +27,11 @@ from ct_vlm.transforms import get_preset
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from ct_vlm.datasets.radgenome.index import RegionSample
     from ct_vlm.transforms import CTPreset
 
 MissingMask = Literal["absent", "error"]
 TextSource = Literal["regions", "whole"]
-_MASKS = 2  # raised whenever masks come out differently, so that older entries are made again
 
 
 class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
@@ -184,6 +174,22 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
         return len(self.samples)
 
     @property
+    def mask_cache(self) -> MaskCache | None:
+        """Where masks are read, through the cache; ``None`` without masks."""
+        if self.mask_folder is None:
+            return None
+        return MaskCache(
+            self.mask_folder,
+            self.scheme,
+            self.preset,
+            self.hu_source,
+            self.mask_mismatch,
+            self.mask_method,
+            self.missing_mask,
+            self.cache,
+        )
+
+    @property
     def regions(self) -> tuple[str, ...]:
         """Names of the regions, in the order of the masks."""
         return self.scheme.names
@@ -201,8 +207,9 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
             "spacing": torch.from_numpy(arrays["spacing"]).float(),
             **self.record(index),
         }
-        if self.mask_folder is not None:
-            masks = self._masks(sample, self.mask_folder)
+        mask_cache = self.mask_cache
+        if mask_cache is not None:
+            masks = mask_cache.read(sample)
             item["region_masks"] = torch.from_numpy(masks["masks"])
             item["region_mask_found"] = torch.from_numpy(masks["found"])
             if self.augment is None:  # which moves slices
@@ -249,30 +256,6 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
     def sample(self, index: int) -> RegionSample:
         """Return what the index knows of an item, without reading its volume."""
         return self.samples[index]
-
-    def _masks(self, sample: RegionSample, folder: Path) -> dict[str, NDArray[Any]]:
-        """Return the masks of a sample and which of them were found, from the cache or from their files."""
-        scheme = self.scheme
-        parts = [scheme.masked(index) for index in range(len(scheme.names))]
-        found = find_masks(masks_of(folder, sample.name.volume_id), dict.fromkeys(m for part in parts for m in part))
-        if self.missing_mask == "error":
-            require_masks(found, parts, sample.name.volume_id, folder)
-        files = [[found[member] for member in part if member in found] for part in parts]
-        key = {
-            **cache_key(sample, self.preset, self.hu_source),
-            "masks": [[identity(file) for file in part] for part in files],
-            "rule": [_MASKS, self.mask_mismatch, self.mask_method],
-        }
-
-        def make() -> dict[str, NDArray[Any]]:
-            grid = VolumeGrid.of(sample.path, self.preset, self.hu_source)
-            reader = MaskReader(grid, self.preset, self.mask_mismatch, self.mask_method)
-            unions = [reader.union(part) for part in files]
-            masks, is_found = [mask for mask, _ in unions], [found for _, found in unions]
-            return pack_masks(masks, is_found, grid.places(self.preset))
-
-        name = f"{entry_name(self.preset, sample.name.volume_id)}-masks"
-        return self.cache.read(name, key, make, unpack_masks)
 
 
 def _check_choices(**choices: tuple[str, Any]) -> None:
