@@ -247,6 +247,29 @@ def test_a_table_with_other_columns_is_named(copied: PhantomManifest, open_tree:
         open_tree(copied)
 
 
+def rename_volume_column(manifest: PhantomManifest, name: str) -> None:
+    for path in (manifest.root / "dataset/radgenome_files").glob("*.csv"):
+        head, _, rows = path.read_text().partition("\n")
+        path.write_text(f"{head.replace('Volumename', name)}\n{rows}")
+
+
+def test_the_other_data_sets_volume_column_is_taken(copied: PhantomManifest, open_tree: Any) -> None:
+    expected = [sample.region_reports for sample in open_tree(copied).samples]
+    rename_volume_column(copied, "VolumeName")
+    assert [sample.region_reports for sample in open_tree(copied).samples] == expected
+    report = audit(copied.root, workers=0, progress=False)
+    assert not [found for found in report.findings if found.code == "table.no_volume_column"]
+
+
+def test_a_volume_column_of_another_case_is_named(copied: PhantomManifest, open_tree: Any) -> None:
+    rename_volume_column(copied, "volumename")
+    with pytest.raises(DatasetError, match=r"train_region_report.csv.*volumename"):
+        open_tree(copied)
+    report = audit(copied.root, workers=0, progress=False)
+    named = [found.file for found in report.findings if found.code == "table.no_volume_column"]
+    assert any(file.endswith("train_region_report.csv") for file in named)
+
+
 def test_no_policy_makes_up_a_mask(broken: PhantomManifest, open_tree: Any, item_of: Any) -> None:
     """Whatever the policies, a mask that could not be used is zero and says so."""
     used = 0
