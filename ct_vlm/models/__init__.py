@@ -9,6 +9,7 @@ from ct_vlm.models.medregion_ct import MedRegionConfig, medregion_ct, medregion_
 from ct_vlm.models.registry import MODELS, build_model, list_models
 from ct_vlm.models.segmentation import SegmentationModel
 from ct_vlm.models.segmenters import CallableSegmenter, FileSegmenter, ModelSegmenter, Segmenter
+from ct_vlm.models.text_whitening import fit_text_whitening, whitening_report
 from ct_vlm.models.transfer import TransferReport, transfer
 from ct_vlm.models.u_vlm import u_vlm, u_vlm_classification, u_vlm_encoder, u_vlm_head, u_vlm_segmentation
 from ct_vlm.models.visual_alignment import VisualAlignment, VisualAlignmentModel
@@ -33,6 +34,7 @@ __all__ = [
     "VisualAlignment",
     "VisualAlignmentModel",
     "build_model",
+    "fit_text_whitening",
     "generate_grounded",
     "list_models",
     "medregion_ct",
@@ -44,4 +46,5 @@ __all__ = [
     "u_vlm_head",
     "u_vlm_segmentation",
     "warm_bridge",
+    "whitening_report",
 ]

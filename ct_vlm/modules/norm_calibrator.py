@@ -111,7 +111,8 @@ class NormCalibrator(Component):
 
     def extra_repr(self) -> str:
         """Show width and target."""
-        return f"embed_dim={self.embed_dim}, target_norm={float(self.target_norm):.4g}"
+        known = "?" if self.target_norm.is_meta else f"{float(self.target_norm):.4g}"
+        return f"embed_dim={self.embed_dim}, target_norm={known}"
 
 
 def _mean_norm(rows: Tensor, width: int, *, everywhere: bool = False) -> float:

@@ -65,7 +65,9 @@ def test_paper_sizes() -> None:
     with torch.device("meta"):
         predictor, head = VisualPredictor(), JEPAHead()
     assert sum(p.numel() for p in predictor.parameters()) == 1024 * 3072 + 3 * 3072
+        calibrator = NormCalibrator(3072, 1.1484)
     assert head(torch.empty(2, 32, 3072, device="meta")).shape == (2, 256)
+    assert "target_norm=?" in repr(calibrator)
 
 
 def test_alpha_starts_at_the_papers_value() -> None:
