@@ -57,7 +57,9 @@ class ReportWriter(BasePredictionWriter):
         table = pd.DataFrame(rows)
         first = [column for column in _COLUMNS if column in table]
         # all that was written, then all references, each in the order of the regions
-        regions = [column for prefix in _REGION_COLUMNS for column in table if column.startswith(f"{prefix}:")]
+        regions = [
+            column for prefix in _REGION_COLUMNS for column in map(str, table) if column.startswith(f"{prefix}:")
+        ]
         with atomic_path(self.path) as temporary:
             last = [column for column in ("grounding",) if column in table]
             table[[*first, *regions, *last]].to_csv(temporary, index=False)
