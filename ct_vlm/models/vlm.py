@@ -279,4 +279,5 @@ def _reports(batch: Mapping[str, Any]) -> list[str]:
 
 def _batch_size(context: VisualContext, batch: Mapping[str, Any]) -> int:
     """Return the number of samples of a batch."""
-    return context.tokens.shape[0] if context.tokens is not None else len(context.text or batch["image"])
+    tensor = context.memory if context.tokens is None else context.tokens
+    return tensor.shape[0] if tensor is not None else len(context.text or batch["image"])

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 
 import pytest
 import torch
 from jsonargparse import ArgumentParser
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ct_vlm.component import Component
 from ct_vlm.decoders import Decoder, tokenizer_to_config
+from ct_vlm.decoders.cross_attention import MemoryReading
 from ct_vlm.decoders.language_model import find_layers
 from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.features import VisualContext
@@ -331,6 +334,38 @@ class Deaf(nn.Module):
     def forward(self, hidden_states, **kwargs):
         known = {k: v for k, v in kwargs.items() if not k.startswith(("memory_", "visual_"))}
         return self.layer(hidden_states, **known)
+
+
+class RecomputedWithItsHooks(nn.Module):
+    """A layer as transformers before 5.23 has it: hooks run again when it is recomputed."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def __call__(self, *args, **kwargs):
+        run = functools.partial(super().__call__, **kwargs)
+        return checkpoint(run, *args, use_reentrant=False) if self.training else run(*args)
+
+    def forward(self, hidden):
+        return (self.linear(hidden).tanh(), None)
+
+
+def test_hooks_may_run_again_when_a_layer_is_recomputed():
+    adapters = CrossAttentionAdapters(8, [0], 2, gate_init=1.0, init_gain=3.0)
+    layer = RecomputedWithItsHooks()
+    MemoryReading(0).register(layer)
+    hidden, memory = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
+    results = []
+    for recomputes in (False, True):
+        layer.train(recomputes)
+        states, lengths = adapters.remember(memory)
+        call = {"memory_states": states, "memory_lengths": lengths, "memory_adapters": adapters}
+        out = layer(layer(hidden, **call)[0], **call)[0]
+        results.append(torch.autograd.grad(out.square().sum(), [*layer.parameters(), *adapters.parameters()]))
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, plain)
+        assert plain.abs().sum() > 0
 
 
 def test_a_model_that_loses_the_memory_is_refused(make_reading, visual):
