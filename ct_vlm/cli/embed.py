@@ -7,9 +7,11 @@ stopped, and several processes may fill one folder. `features.json` in it says w
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_vlm.cli.errors import UsageError
 from ct_vlm.cli.generate import device_named
 from ct_vlm.cli.output import say
 from ct_vlm.cli.types import positive
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ct_vlm.encoders import SliceEmbedder
+    from ct_vlm.transforms import CTPreset
 
 SPLITS = ("train", "valid")
 
@@ -27,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", required=True, metavar="DIR|FILE", help="folder, .ckpt file or hub id")
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that holds CT-RATE's dataset/")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the embeddings go")
-    parser.add_argument("--preset", default="ker_vljepa", metavar="NAME", help="preprocessing (default ker_vljepa)")
+    parser.add_argument(
+        "--preset", default="ker_vljepa", metavar="NAME|FILE.json", help="preprocessing (default ker_vljepa)"
+    )
     parser.add_argument("--split", nargs="+", choices=SPLITS, default=list(SPLITS), help="splits (default: both)")
     parser.add_argument("--version", choices=("auto", "v1", "v2"), default="auto", help="release (default auto)")
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="cache of preprocessed volumes")
@@ -46,9 +51,8 @@ def run(args: argparse.Namespace) -> int:
     from ct_vlm.cache import FeatureCache, model_identity, write_manifest
     from ct_vlm.datamodules import precompute
     from ct_vlm.datasets import CTRateDataset
-    from ct_vlm.transforms import get_preset
 
-    preset = get_preset(args.preset)
+    preset = _preset(args.preset)
     embedder = load_embedder(args.encoder, pooling=args.pooling, max_slices=args.max_slices)
     cache = FeatureCache(args.out, model_identity(embedder), preset.to_config(), dtype=args.dtype)
     write_manifest(cache, args.out, encoder=args.encoder, pooling=args.pooling, max_slices=args.max_slices)
@@ -60,6 +64,19 @@ def run(args: argparse.Namespace) -> int:
         done = precompute(embedder, dataset, cache, preset, num_workers=args.workers, progress=not args.no_progress)
         say(f"{split}: {len(done.made)} volumes embedded, {len(done.present)} present")
     return 0
+
+
+def _preset(name: str) -> CTPreset:
+    """Return a preset by its name, or from a file that holds its config."""
+    from ct_vlm.transforms import get_preset
+
+    if not name.endswith(".json"):
+        return get_preset(name)
+    try:
+        return get_preset(json.loads(Path(name).read_text(encoding="utf-8")))
+    except ValueError as error:
+        cause = f"`--preset {name}` holds no preset: {error}"
+        raise UsageError(cause, "Write the output of `preset.to_config()` there.") from error
 
 
 def load_embedder(source: str, **options: Any) -> SliceEmbedder:

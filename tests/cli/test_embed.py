@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from ct_vlm.cli import main
 from ct_vlm.datamodules import CTRateDataModule, SliceEmbeddingDataModule
 from ct_vlm.encoders import SliceEncoder
+from ct_vlm.transforms import get_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,18 @@ def test_another_encoder_needs_another_folder(command: Callable[..., int], capsy
     assert command("--split", "valid") == 0
     assert command("--split", "valid", "--max-slices", "10") == 1
     assert "made with another model" in capsys.readouterr().err
+
+
+def test_a_preset_may_come_from_a_file(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "preset.json"
+    file.write_text(json.dumps(replace(get_preset("phantom"), name="own", size=(None, 32, 32)).to_config()))
+    assert command("--split", "valid", "--preset", str(file)) == 0
+    assert json.loads((tmp_path / "out" / "features.json").read_text())["preset"]["init_args"]["name"] == "own"
+    file.write_text("{}")
+    assert command("--preset", str(file)) == 2
+    assert "holds no preset" in capsys.readouterr().err
 
 
 def test_a_model_without_a_slice_encoder_is_refused(
