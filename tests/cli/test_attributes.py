@@ -11,6 +11,7 @@ import pytest
 
 from ct_vlm.attributes import PatientAttributes, parse_attributes
 from ct_vlm.cli import main
+from ct_vlm.phantoms import write_radgenome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,3 +72,33 @@ def test_messages(files: dict[str, Path], capsys: Capture) -> None:
     assert main(["attributes", "--volume", scan, "--masks", labels, "--labels", names, *absent]) == 2
     assert "Cannot write" in capsys.readouterr().err
     assert main(["attributes", "--volume", scan]) == 2
+
+
+def test_a_whole_download_is_measured_and_failures_are_named(tmp_path: Path, capsys: Capture) -> None:
+    write_radgenome(tmp_path / "tree", 3, shape=(10, 12, 12), seed=4, valid_fraction=0.34, workers=0, progress=False)
+    arguments = ["attributes", "--radgenome", str(tmp_path / "tree"), "--out", str(tmp_path / "out"), "--workers", "0"]
+    broken = sorted((tmp_path / "tree/dataset/train_anatomy_mask").iterdir())[0]
+    (broken / "heart.nii.gz").write_bytes(b"no mask")
+    assert main(arguments) == 1
+    shown = capsys.readouterr()
+    assert "2 measured, 0 were there, 1 failed" in shown.out
+    assert broken.name.removeprefix("seg_") in shown.err
+    files = sorted((tmp_path / "out").iterdir())
+    assert len(files) == 2
+    assert all(PatientAttributes.load(file).volume_id == file.stem for file in files)
+    assert main([*arguments, "--split", "valid"]) == 0
+    assert "0 measured, 1 were there, 0 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "`--volume` and `--masks` are needed"),
+        (("--radgenome", "."), "needs `--out`"),
+        (("--radgenome", ".", "--out", "o", "--volume", "v"), "takes no `--volume`"),
+        (("--volume", "v", "--masks", "m", "--out", "o"), "belong to `--radgenome`"),
+    ],
+)
+def test_options_of_one_scan_and_of_a_download_do_not_mix(arguments: tuple, message: str, capsys: Capture) -> None:
+    assert main(["attributes", *arguments]) == 2
+    assert message in capsys.readouterr().err
