@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--sections", choices=("findings", "impressions", "both"), default="findings", help="true sections (findings)"
     )
+    files.add_argument(
+        "--strip-region-headings", action="store_true", help='take "Lung:" and other headings of regions out of reports'
+    )
     scoring = parser.add_argument_group("scoring")
     scoring.add_argument("--protocol", default="vlm3d", help="vlm3d, uvlm, ct2rep, hf_evaluate, raw or coco (vlm3d)")
     scoring.add_argument("--metrics", metavar="A,B", help="word-overlap scores, e.g. bleu,rouge (all that can be)")

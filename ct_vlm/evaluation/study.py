@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from ct_vlm.evaluation.scoring import Evaluation, Settings, evaluate
 from ct_vlm.evaluation.tables import ReportTable, read_reports
 from ct_vlm.evaluation.values import json_values
 from ct_vlm.metrics import RelianceResult, RuleLabeler
+from ct_vlm.text.region_reports import strip_region_prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +51,8 @@ class Files:
         text_column: Name of the predicted text's column, if unusual.
         reference_column: Name of the true text's column, if unusual.
         sections: ``findings``, ``impressions`` or ``both``, of references with sections.
+        strip_region_headings: Whether "Lung:" and other headings of regions are taken out of all
+            reports: references mostly have none, and they would count as words.
     """
 
     predictions: str | Path
@@ -66,6 +69,7 @@ class Files:
     text_column: str | None = None
     reference_column: str | None = None
     sections: str = "findings"
+    strip_region_headings: bool = False
 
     def read(self, path: str | Path, role: Role, column: str | None = None) -> ReportTable:
         """Read one of the files.
@@ -75,7 +79,10 @@ class Files:
             role: Whether it holds predictions or references.
             column: Name of the text's column, if unusual.
         """
-        return read_reports(path, role, id_column=self.id_column, text_column=column, sections=self.sections)
+        table = read_reports(path, role, id_column=self.id_column, text_column=column, sections=self.sections)
+        if not self.strip_region_headings or table.reports is None:
+            return table
+        return replace(table, reports=tuple(text and strip_region_prefixes(text) for text in table.reports))
 
     def inputs(self) -> dict[str, Any]:
         """Return names and checksums of the files, so that results say what they are of."""

@@ -123,3 +123,18 @@ def test_a_table_with_semicolons_is_named(files, capsys) -> None:
     path.write_text("id;prediction\na;x\n")
     assert main(["evaluate", "--predictions", str(path), "--references", str(files / "references.csv")]) == 1
     assert "separated by semicolons" in capsys.readouterr().err
+
+
+def test_headings_of_regions_are_taken_out_on_request(files) -> None:
+    texts = ["Lung: A nodule is seen.\nHeart: Heart size is normal.", "Lung: Lungs are clear."]
+    with (files / "ours.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["VolumeName", "prediction"], *zip(IDS[1:3], texts, strict=True)])
+    with (files / "references.csv").open("w", newline="") as stream:
+        rows = zip(IDS[1:3], ("A nodule is seen. Heart size is normal.", "Lungs are clear."), strict=True)
+        csv.writer(stream).writerows([["VolumeName", "Findings_EN"], *rows])
+    scores = []
+    for more in ((), ("--strip-region-headings",)):
+        assert evaluate(files, "--metrics", "bleu", "--resamples", "0", *more) == 0
+        scores.append(json.loads((files / "out" / "metrics.json").read_text())["nlg"]["bleu_1"])
+    assert scores[0] < 0.9
+    assert scores[1] == pytest.approx(1.0)
