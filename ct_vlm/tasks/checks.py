@@ -10,7 +10,7 @@ from torch import Tensor
 from ct_vlm.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ct_vlm.transforms import CTPreset
 
@@ -66,3 +66,30 @@ def check_same_preset(model: CTPreset | None, data: Any) -> None:
     )
     cause = f"The model's preset {model.name!r} and the data's preset {other.name!r} differ: {differ}."
     raise ConfigError(cause, "Give both the same `preset`.")
+
+
+def check_same_regions(model: Sequence[str] | None, data: Any, *, by_mask: bool) -> None:
+    """Raise if a model is asked for other regions than the data has.
+
+    Args:
+        model: Regions that the model is asked for; None without.
+        data: Data module; data sets without ``regions`` are not compared.
+        by_mask: Whether the model reads masks, which it knows by their place alone.
+
+    Raises:
+        ConfigError: If a region is unknown to the data, or masks come in another order.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from ct_vlm.tasks.checks import check_same_regions
+        >>> data = SimpleNamespace(datasets={"train": SimpleNamespace(regions=("lung", "bone"))})
+        >>> check_same_regions(("bone",), data, by_mask=False)
+    """
+    if model is None:
+        return
+    for dataset in getattr(data, "datasets", {}).values():
+        found = getattr(getattr(dataset, "dataset", dataset), "regions", None)
+        if found is None or (tuple(found) == tuple(model) if by_mask else set(model) <= set(found)):
+            continue
+        cause = f"The model is asked for the regions {list(model)}, but the data has {list(found)}."
+        raise ConfigError(cause, "Give both the same `regions`, in the same order.")

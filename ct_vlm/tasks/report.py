@@ -8,7 +8,7 @@ from torchmetrics import MeanMetric
 
 from ct_vlm.models import VisionLanguageModel
 from ct_vlm.tasks.base import TrainingTask
-from ct_vlm.tasks.checks import check_finite_values, check_same_preset
+from ct_vlm.tasks.checks import check_finite_values, check_same_preset, check_same_regions
 from ct_vlm.tasks.grounding_records import grounding_records
 from ct_vlm.tasks.records import EpochRecords, batch_size
 from ct_vlm.tasks.report_records import region_records, report_records
@@ -98,24 +98,27 @@ class ReportLightningModule(TrainingTask, VisionLanguageModel):
         return cls(model.encoder, connectors, model.decoder, model.prompt, model.preset, optimizer, **options)
 
     def on_fit_start(self) -> None:
-        """Check that data and model are of one preset, and that checkpoints can be written."""
+        """Check that data and model are of one preset and of the same regions, and that checkpoints can be written."""
         super().on_fit_start()
-        self._check_preset()
+        self._check_data()
 
     def on_validation_start(self) -> None:
-        """Check that data and model are of one preset."""
-        self._check_preset()
+        """Check that data and model are of one preset and of the same regions."""
+        self._check_data()
 
     def on_test_start(self) -> None:
-        """Check that data and model are of one preset."""
-        self._check_preset()
+        """Check that data and model are of one preset and of the same regions."""
+        self._check_data()
 
     def on_predict_start(self) -> None:
-        """Check that data and model are of one preset."""
-        self._check_preset()
+        """Check that data and model are of one preset and of the same regions."""
+        self._check_data()
 
-    def _check_preset(self) -> None:
-        check_same_preset(self.preset, getattr(self.trainer, "datamodule", None))
+    def _check_data(self) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        check_same_preset(self.preset, data)
+        by_mask = any("region_masks" in getattr(connector, "reads", ()) for connector in self.connectors)
+        check_same_regions(None if self.region_prompts is None else self.region_prompts.names, data, by_mask=by_mask)
 
     def generate_batch(self, batch: Mapping[str, Any], **generation: Any) -> list[str]:
         """Write one report a sample of a batch, with the task's ``generation`` as defaults.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
 
 from ct_vlm.callbacks import ReportWriter
+from ct_vlm.errors import ConfigError
+from ct_vlm.tasks.checks import check_same_regions
 from ct_vlm.tasks.records import EpochRecords
 from ct_vlm.tasks.report_records import region_records, report_records
 from ct_vlm.tasks.report_scores import score_reports
@@ -104,3 +108,15 @@ def test_the_writer_keeps_every_question(tmp_path):
     rows = pd.read_csv(table)
     assert rows.volume_id.tolist() == ["a", "a"]
     assert rows.prompt.tolist() == ["Any?", "Where?"]
+
+
+def test_masks_of_other_regions_or_in_another_order_are_refused():
+    scans = SimpleNamespace(regions=("lung", "bone"))
+    for dataset in (scans, SimpleNamespace(dataset=scans)):
+        data = SimpleNamespace(datasets={"train": dataset, "other": object()})
+        check_same_regions(None, data, by_mask=True)
+        check_same_regions(("lung", "bone"), data, by_mask=True)
+        check_same_regions(("bone",), data, by_mask=False)
+        for names, by_mask in ((("bone", "lung"), True), (("lung",), True), (("lung", "heart"), False)):
+            with pytest.raises(ConfigError, match=r"but the data has \['lung', 'bone'\]"):
+                check_same_regions(names, data, by_mask=by_mask)
