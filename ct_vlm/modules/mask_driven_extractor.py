@@ -5,6 +5,7 @@ Paper: MedRegion-CT, https://arxiv.org/abs/2506.23102 (mask-driven visual extrac
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -209,7 +210,9 @@ class MaskDrivenVisualExtractor(Connector):
 def _average(tokens: Tensor, weights: Tensor) -> Tensor:
     """Average tokens ``(B, N, C)`` by weights ``(B, R, N)``, in float32 or better; 0 without weight."""
     dtype = torch.promote_types(tokens.dtype, torch.float32)
-    with torch.autocast(tokens.device.type, enabled=False):
+    kind = tokens.device.type
+    # shapes can be worked out on the meta device, which has no autocast
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         total = weights.sum(-1, keepdim=True)
         share = weights / torch.where(total > 0, total, 1.0)
         return (share.to(dtype) @ tokens.to(dtype)).to(tokens.dtype)

@@ -102,12 +102,16 @@ def test_predict_writes_the_text_of_every_region(stages, tree, tmp_path):
         assert parse_region_reports(row.prediction) == {name: text for name, text in texts.items() if text.strip()}
 
 
+@pytest.mark.slow
 def test_questions_train_the_same_model(stages, tree, tmp_path):
     options = (*attributes(tree), "--data.init_args.tasks", '["presence"]')
     assert run("fit", [STAGE_2], tree, tmp_path, *options) == 0
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+# the full system is what the stages above are
+@pytest.mark.parametrize(
+    "name", ["lita", *(pytest.param(name, marks=pytest.mark.slow) for name in ("r2", "mask", "attributes", "full"))]
+)
 def test_every_row_of_the_ablation_builds_and_trains_a_step(name, tree, tmp_path):
     options = attributes(tree) if "AttributeText" in ABLATIONS[name] else ()
     files = [STAGE_2, f"medregion_ct_ablation_{name}.yaml"]
