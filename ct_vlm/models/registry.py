@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.errors import ConfigError
+from ct_vlm.models.ker_vljepa import ker_vljepa
 from ct_vlm.models.medregion_ct import medregion_ct
 from ct_vlm.models.u_vlm import u_vlm
 
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 
     from ct_vlm.models.vlm import VisionLanguageModel
 
-MODELS: dict[str, Callable[..., VisionLanguageModel]] = {"medregion_ct": medregion_ct, "u_vlm": u_vlm}
+MODELS: dict[str, Callable[..., VisionLanguageModel]] = {
+    "ker_vljepa": ker_vljepa,
+    "medregion_ct": medregion_ct,
+    "u_vlm": u_vlm,
+}
 """System name to builder."""
 
 
@@ -40,6 +45,6 @@ def list_models() -> list[str]:
     Example:
         >>> from ct_vlm.models import list_models
         >>> list_models()
-        ['medregion_ct', 'u_vlm']
+        ['ker_vljepa', 'medregion_ct', 'u_vlm']
     """
     return sorted(MODELS)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ct_vlm.component import Component
+from ct_vlm.decoders import train_bpe_tokenizer
+from ct_vlm.errors import ConfigError
+from ct_vlm.features import Features
+from ct_vlm.models import list_models, warm_bridge
+from ct_vlm.models.ker_vljepa import PLACEHOLDER, ker_vljepa, ker_vljepa_visual
+
+TEXTS = ["Pleural effusion is seen.", "No significant thoracic abnormalities identified."]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe_tokenizer(TEXTS, 300)
+
+
+def count(module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_paper_sizes_on_the_meta_device(tokenizer) -> None:
+    with torch.device("meta"):
+        model = ker_vljepa("paper", tokenizer=tokenizer)
+        other = ker_vljepa("paper", tokenizer=tokenizer)
+    assert count(model.encoder) == 303_966_208
+    zones, adapters = model.connectors[0].zones, model.decoder.cross_attention
+    assert zones.num_tokens == 32
+    assert zones.queries.shape == (32, 1, 1024)
+    assert sorted(map(int, adapters.adapters)) == [7, 14, 21]
+    assert [len(list(adapter.parameters())) for adapter in adapters.adapters.values()] == [7, 7, 7]
+    lora = [name for name, _ in model.decoder.named_parameters() if "lora_" in name]
+    assert len(lora) == 392
+    # "416" of the paper counts 3 projectors as modules, 21 adapter and 392 LoRA tensors
+    report = warm_bridge(other, model)
+    assert {name: len(group) for name, group in report.moved.items()} == {"projectors": 6, "adapters": 21, "lora": 392}
+    embeddings = model.decoder.lm.get_input_embeddings()
+    assert embeddings.weight.shape == (128257, 3072)
+    assert not any(p.requires_grad for p in model.encoder.parameters())
+
+
+def test_paper_visual_side_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        model = ker_vljepa_visual("paper")
+        features = Features([torch.zeros(2, 40, 1024)], [(40, 1, 1)])
+        regions = model.classifier(torch.zeros(2, 32, 1024))
+        embeddings = model.jepa.per_token(model.visual.project(torch.zeros(2, 32, 1024)))
+    assert features.levels[0].is_meta
+    assert regions.shape == (2, 32, 18)
+    assert embeddings.shape == (2, 32, 256)
+    assert model.preset.size == (None, 504, 504)
+
+
+def test_alpha_starts_at_the_papers_value() -> None:
+    from ct_vlm.models.ker_vljepa import CONFIGS, _visual_tokens
+
+    calibrator = _visual_tokens(CONFIGS["tiny"], 3072).calibrator
+    assert calibrator.alpha.item() == 1.0
+    calibrator.set_target(torch.full((5, 3072), 1.1484 / 3072**0.5))
+    assert calibrator.alpha.item() == pytest.approx(0.02072, abs=1e-5)
+
+
+def test_tiny_reads_its_tokens_at_every_step_and_survives_saving(tokenizer, tmp_path) -> None:
+    torch.manual_seed(0)
+    model = ker_vljepa("tiny", tokenizer=tokenizer).eval()
+    batch = {"image": torch.randn(2, 1, 10, 64, 64), "spacing": torch.full((2, 3), 2.0), "report": TEXTS}
+    context = model.visual_context(batch)
+    assert context.tokens.shape == (2, 8, 128)
+    # as long as the text embeddings
+    norms = model.decoder.lm.get_input_embeddings().weight.norm(dim=1).mean()
+    torch.testing.assert_close(context.tokens.norm(dim=-1).mean(), norms, rtol=0.05, atol=0)
+    assert PLACEHOLDER in model.decoder.tokenizer.get_vocab()
+    model.save_pretrained(tmp_path)
+    loaded = Component.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(loaded(batch).loss, model(batch).loss)
+    other = {**batch, "image": torch.randn(2, 1, 10, 64, 64)}
+    assert not torch.allclose(model(other).loss, model(batch).loss)
+
+
+def test_the_same_visual_side_serves_both_halves_of_the_curriculum(tokenizer) -> None:
+    from ct_vlm.models import transfer
+
+    report = transfer(ker_vljepa_visual("tiny").visual, ker_vljepa("tiny", tokenizer=tokenizer).connectors[0])
+    assert "zones.queries" in report.moved
+
+
+def test_a_language_model_of_another_width_brings_it_along(tokenizer) -> None:
+    config = {"model_type": "gpt2", "n_embd": 32, "n_layer": 5, "n_head": 4, "n_positions": 256}
+    model = ker_vljepa("tiny", tokenizer=tokenizer, language_model=config, lora=None)
+    assert model.decoder.cross_attention.embed_dim == model.connectors[0].predictor.embed_dim == 32
+
+
+def test_wrong_calls_are_named(tokenizer) -> None:
+    with pytest.raises(ConfigError, match="tokenizer"):
+        ker_vljepa("tiny")
+    with pytest.raises(ConfigError, match="huge"):
+        ker_vljepa("huge", tokenizer=tokenizer)
+    assert "ker_vljepa" in list_models()
