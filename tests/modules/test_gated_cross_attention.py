@@ -8,6 +8,7 @@ import torch
 from ct_vlm.component import Component
 from ct_vlm.errors import ConfigError
 from ct_vlm.modules import CrossAttentionAdapters, GatedCrossAttention
+from ct_vlm.ops.dispatch import triton_usable
 
 
 def formula(adapter, hidden, memory, heads):
@@ -86,6 +87,20 @@ def test_every_layer_has_its_own_view_of_the_memory():
         expected = adapter(hidden, adapter.project(projector(memory), mask))
         torch.testing.assert_close(adapters(hidden, layer, states, lengths), expected)
     assert not torch.allclose(adapters(hidden, 3, states, lengths), adapters(hidden, 1, states, lengths))
+
+
+@pytest.mark.parametrize("backend", ["sdpa", "triton"])
+def test_backends_read_the_stacked_keys_and_values_alike(backend):
+    if backend == "triton" and (reason := triton_usable(torch.device("cpu"))):
+        pytest.skip(reason)
+    exact = CrossAttentionAdapters(32, [0, 1], 2, gate_init=1.0, init_gain=2.0, backend="naive")
+    other = CrossAttentionAdapters(32, [0, 1], 2, gate_init=1.0, init_gain=2.0, backend=backend)
+    other.load_state_dict(exact.state_dict())
+    memory, hidden, mask = torch.randn(2, 5, 32), torch.randn(2, 1, 32), torch.ones(2, 5).bool()
+    mask[1, :3] = False
+    for chosen in (None, mask):
+        found = [a(hidden, 1, *a.remember(memory, chosen)) for a in (exact, other)]
+        torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
 
 
 def test_without_projectors_adapters_read_the_memory_itself():
