@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from ct_vlm.attributes import MaskProvenance, MaskSet, find_masks, read_masks
+from ct_vlm.batch import CANONICAL_AXCODES
 from ct_vlm.errors import ConfigError, ShapeError
 from ct_vlm.models.inputs import floating_dtype
+from ct_vlm.models.mask_inputs import oriented
 from ct_vlm.transforms import get_preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
     from torch import nn
@@ -54,6 +56,8 @@ class FileSegmenter:
         folder: Holds one folder or label map a volume.
         labels: Names of a label map's values, see :func:`ct_vlm.attributes.read_masks`.
         kind: ``pseudo`` for a model's masks, ``reference`` for those drawn by people.
+        only: Names of the files of a folder that are read (case and underscores do not matter); all unless
+            given, which is a lot of memory for folders of a hundred anatomies.
 
     Raises:
         DatasetError: If a volume has no masks, or they lie on another grid.
@@ -72,8 +76,15 @@ class FileSegmenter:
         'reference'
     """
 
-    def __init__(self, folder: str | Path, labels: Names | str | Path | None = None, *, kind: MaskKind) -> None:
-        self.folder, self.labels, self.kind = Path(folder), labels, kind
+    def __init__(
+        self,
+        folder: str | Path,
+        labels: Names | str | Path | None = None,
+        *,
+        kind: MaskKind,
+        only: Collection[str] | None = None,
+    ) -> None:
+        self.folder, self.labels, self.kind, self.only = Path(folder), labels, kind, only
 
     def segment(self, volume: Volume, volume_id: str | None = None) -> MaskSet:
         """Read the masks of a volume.
@@ -83,7 +94,8 @@ class FileSegmenter:
             volume_id: Its name; taken from the file's unless given.
         """
         place = find_masks(self.folder, volume_id or volume_name(volume))
-        return read_masks(place, self.labels, grid=(volume.shape, volume.affine), kind=self.kind)
+        scan = oriented(volume, CANONICAL_AXCODES)
+        return read_masks(place, self.labels, grid=(scan.shape, scan.affine), kind=self.kind, only=self.only)
 
 
 class CallableSegmenter:
@@ -194,9 +206,10 @@ class ModelSegmenter:
         """Predict the masks of a volume.
 
         Args:
-            volume: In the preset's orientation.
+            volume: In any orientation.
             volume_id: Not used.
         """
+        volume = oriented(volume, self.preset.axcodes)
         parameter = next(self.model.parameters())
         hu = torch.from_numpy(np.ascontiguousarray(self.preset.resample(volume)))
         image = self.preset.window(hu[None, None].to(parameter.device)).to(floating_dtype(self.model))

@@ -20,7 +20,7 @@ from ct_vlm.models.mask_inputs import region_masks
 from ct_vlm.modules import AttributeText, MaskDrivenVisualExtractor, R2TokenPooling
 from ct_vlm.phantoms import write_radgenome
 from ct_vlm.text import MEDREGION_REGIONS, RegionPrompts, region_scheme
-from ct_vlm.transforms import CTPreset, Volume, load_volume
+from ct_vlm.transforms import CTPreset, Volume, load_label_map, load_volume
 from ct_vlm.transforms.orientation import affine_from_spacing
 
 SLICES = 12
@@ -275,3 +275,16 @@ def test_training_mode_is_kept_and_volumes_without_a_file_work(segmenter):
     found = generate_grounded(model, volume, lambda_segmenter(), max_new_tokens=1)
     assert model.training
     assert found.volume_id == ""
+
+
+def test_the_real_chest_is_grounded_where_its_lungs_are(shared_data):
+    """Lungs of 4.55 L; the slice of the file shows most of them, to within what the model's grid can tell."""
+    path = shared_data / "cip/chest_ct64.nii.gz"
+    lung, _ = load_label_map(shared_data / "cip/chest_ct64_lung.nii.gz")
+    segmenter = CallableSegmenter(lambda volume: {"lung": lung > 0}, kind="reference", source="cip")
+    found = generate_grounded(build(attributes=False), path, segmenter, max_new_tokens=1)
+    assert found["lung"].volume_ml == pytest.approx(4554, abs=1)
+    stored = np.asanyarray(nib.load(shared_data / "cip/chest_ct64_lung.nii.gz").dataobj) > 0
+    areas = stored.sum(axis=(0, 1))
+    assert areas[found["lung"].file_slice] >= 0.95 * areas.max()
+    assert sum(region.is_fallback for region in found.regions) == 5

@@ -10,6 +10,7 @@ import torch
 from ct_vlm.attributes import measure_attributes
 from ct_vlm.errors import ConfigError, DatasetError, ShapeError
 from ct_vlm.models import CallableSegmenter, FileSegmenter, ModelSegmenter, Segmenter, u_vlm_segmentation
+from ct_vlm.models.mask_inputs import oriented
 from ct_vlm.models.segmenters import restore_labels, volume_name, weights_digest
 from ct_vlm.phantoms import make_phantom
 from ct_vlm.transforms import CTPreset, Volume, load_volume
@@ -140,3 +141,22 @@ def test_our_network_with_sliding_windows(scan):
     assert whole.names == ("heart", "liver")
     with pytest.raises(ConfigError, match="3 classes"):
         ModelSegmenter(model, NAMES[:2], preset)
+
+
+def test_volumes_may_lie_in_any_orientation(scan, tmp_path):
+    files = FileSegmenter(tmp_path / "masks", kind="reference")
+    turned = oriented(scan, ("S", "L", "P"))
+    np.testing.assert_array_equal(files.segment(turned)["heart"], files.segment(scan)["heart"])
+    for axcodes in (("I", "P", "L"), ("S", "L", "P")):
+        preset = CTPreset("own", axcodes=axcodes, windows=((-900, 40),))
+        segmenter = ModelSegmenter(Threshold(), ("background", "heart"), preset)
+        for volume in (scan, turned):
+            np.testing.assert_array_equal(segmenter.segment(volume)["heart"], scan.array > 0)
+
+
+def test_only_the_files_that_are_named_are_read(scan, tmp_path):
+    folder = tmp_path / "masks" / "seg_train_1_a_1"
+    (folder / "liver.nii.gz").write_text("no volume")
+    assert FileSegmenter(tmp_path / "masks", kind="pseudo", only=["HEART"]).segment(scan).names == ("heart",)
+    with pytest.raises(DatasetError, match="but 2 others"):
+        FileSegmenter(tmp_path / "masks", kind="pseudo", only=["lung"]).segment(scan)
