@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning import Callback
 
@@ -35,11 +35,25 @@ class NormCalibration(Callback):
             cause = f"Expected `every_n_epochs` of at least 1, but got {every_n_epochs}."
             raise ConfigError(cause, "Leave the callback out for no calibration.")
         self.every_n_epochs = every_n_epochs
+        self._last: int | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask for a calibration on the epoch's first batch."""
-        if trainer.current_epoch % self.every_n_epochs:
+        if trainer.current_epoch % self.every_n_epochs or trainer.current_epoch == self._last:
             return
+        self._last = trainer.current_epoch
         for module in pl_module.modules():
             if isinstance(module, NormCalibrator) and module.alpha.requires_grad:
                 module.request()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch of the last calibration."""
+        return {"last": self._last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let a run that goes on within an epoch keep that epoch's calibration.
+
+        Args:
+            state_dict: From :meth:`state_dict`.
+        """
+        self._last = state_dict["last"]

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-slices", type=positive, default=600, metavar="N", help="thin out above (default 600)")
     parser.add_argument("--pooling", choices=("class", "mean"), default="class", help="token taken (default class)")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="reading processes (default 0)")
+    parser.add_argument("--shard", metavar="I/N", help="only part I of N, by patient, e.g. one a GPU; auto for SLURM")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
@@ -51,16 +52,19 @@ def run(args: argparse.Namespace) -> int:
     from ct_vlm.cache import FeatureCache, model_identity, write_manifest
     from ct_vlm.datamodules import precompute
     from ct_vlm.datasets import CTRateDataset
+    from ct_vlm.datasets.preprocessing import Shard
 
+    part = Shard.parse(args.shard) if args.shard else Shard()
     preset = _preset(args.preset)
     embedder = load_embedder(args.encoder, pooling=args.pooling, max_slices=args.max_slices)
     cache = FeatureCache(args.out, model_identity(embedder), preset.to_config(), dtype=args.dtype)
     write_manifest(cache, args.out, encoder=args.encoder, pooling=args.pooling, max_slices=args.max_slices)
     embedder = embedder.to(device_named(args.device))
     for split in args.split:
-        dataset = CTRateDataset(
+        whole = CTRateDataset(
             args.root, split, version=args.version, preset=preset, text=None, labels=False, cache_dir=args.cache_dir
         )
+        dataset = whole.subset(whole.patient_ids()[part.number - 1 :: part.count])
         done = precompute(embedder, dataset, cache, preset, num_workers=args.workers, progress=not args.no_progress)
         say(f"{split}: {len(done.made)} volumes embedded, {len(done.present)} present")
     return 0

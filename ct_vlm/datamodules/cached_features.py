@@ -12,7 +12,7 @@ from ct_vlm.cache import source_identity
 from ct_vlm.datamodules.loader import make_loader
 from ct_vlm.errors import CheckpointError, DatasetError
 from ct_vlm.features import Features
-from ct_vlm.models.inputs import scan_geometry
+from ct_vlm.models.inputs import floating_dtype, scan_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -164,7 +164,8 @@ def precompute(
     try:
         done = iter(missing)
         for batch in _tracked(loader, len(missing), progress=progress):
-            features = encoder(preset.window(batch["image"].to(device)), **scan_geometry(encoder, batch))
+            image = preset.window(batch["image"].to(device))
+            features = encoder(image.to(floating_dtype(encoder) or image.dtype), **scan_geometry(encoder, batch))
             for row, name in enumerate(batch["volume_id"]):
                 _store(cache, name, _one(features, row), _source(volumes, next(done)), batch, row)
                 result.made.append(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +60,17 @@ def test_a_frozen_scale_stays() -> None:
     task = Task()
     task.calibrator.requires_grad_(False)
     assert fit(task) == [0.5, 0.5, 1.0, 1.0, 1.5, 1.5]
+
+
+def test_a_run_that_goes_on_within_an_epoch_keeps_its_scale() -> None:
+    first, again, task = NormCalibration(), NormCalibration(), Task()
+    first.on_train_epoch_start(SimpleNamespace(current_epoch=3), task)
+    again.load_state_dict(first.state_dict())
+    task.calibrator._pending = False
+    again.on_train_epoch_start(SimpleNamespace(current_epoch=3), task)
+    assert not task.calibrator._pending
+    again.on_train_epoch_start(SimpleNamespace(current_epoch=4), task)
+    assert task.calibrator._pending
 
 
 def test_a_period_below_one_is_refused() -> None:

@@ -59,6 +59,18 @@ def test_another_encoder_needs_another_folder(command: Callable[..., int], capsy
     assert "made with another model" in capsys.readouterr().err
 
 
+def test_shards_share_the_work(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    made = []
+    for shard in ("1/2", "2/2"):
+        assert command("--split", "train", "--shard", shard) == 0
+        made.append(int(capsys.readouterr().out.split("train: ")[1].split()[0]))
+    assert command("--split", "train") == 0
+    assert f"train: 0 volumes embedded, {sum(made)} present" in capsys.readouterr().out
+    assert min(made) > 0
+    assert command("--split", "valid", "--shard", "9/9") == 0  # there are fewer patients
+    assert "valid: 0 volumes embedded, 0 present" in capsys.readouterr().out
+
+
 def test_a_preset_may_come_from_a_file(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,19 @@ def test_voxels_are_read_once_and_never_again(
     other = SliceEmbeddingDataModule(CTRateDataModule(tree.root, preset="phantom", check_files=False), folder)
     with pytest.raises(ConfigError, match="preset 'small'"):
         other.setup("fit")
+
+
+def test_an_encoder_in_half_precision_is_fed_in_half_precision(
+    tree: Any, tmp_path: Path, embedder: SliceEmbedder
+) -> None:
+    scans = CTRateDataset(tree.root, "valid", preset=PRESET)
+    found = {}
+    for model in (embedder, copy.deepcopy(embedder).bfloat16()):
+        cache = FeatureCache(tmp_path / "embeddings", model_identity(model), PRESET.to_config(), dtype="float32")
+        precompute(model, scans, cache, PRESET, progress=False)
+        found[next(model.parameters()).dtype] = SliceEmbeddingDataset(scans, cache)[0]["levels"][0]
+    torch.testing.assert_close(found[torch.bfloat16], found[torch.float32], atol=0.1, rtol=0.05)
+    assert not torch.equal(found[torch.bfloat16], found[torch.float32])
 
 
 def test_slices_are_drawn_from_many_volumes(tmp_path: Path) -> None:
