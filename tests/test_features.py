@@ -99,3 +99,33 @@ def test_concat_passes_gradients_to_every_part() -> None:
     assert context.tokens is not None
     (context.tokens.sum() + context.layer_states[0].sum()).backward()
     assert all(torch.equal(part.grad, torch.full((1, 2, 4), 3.0)) for part in parts)
+
+
+def test_memories_are_concatenated_among_themselves_with_their_masks() -> None:
+    masked = VisualContext(memory=torch.zeros(2, 2, 4), memory_mask=torch.tensor([[True, False], [False, True]]))
+    joined = VisualContext.concat(
+        [VisualContext(torch.zeros(2, 3, 4)), masked, VisualContext(memory=torch.ones(2, 1, 4))]
+    )
+    assert joined.memory is not None
+    assert joined.memory_mask is not None
+    assert joined.memory[..., 0].tolist() == [[0, 0, 1], [0, 0, 1]]
+    assert joined.memory_mask.tolist() == [[True, False, True], [False, True, True]]
+    assert joined.num_tokens == 3
+    plain = VisualContext.concat([VisualContext(memory=torch.zeros(2, 2, 4))])
+    assert plain.tokens is plain.memory_mask is None
+    moved = joined.to(dtype=torch.bfloat16)
+    assert moved.memory is not None
+    assert moved.memory_mask is not None
+    assert (moved.memory.dtype, moved.memory_mask.dtype) == (torch.bfloat16, torch.bool)
+    chosen = joined.select([1, 1, 0])
+    assert chosen.memory_mask is not None
+    assert chosen.memory_mask.tolist() == [[False, True, True], [False, True, True], [True, False, True]]
+
+
+def test_memory_needs_three_axes_and_its_mask_needs_a_memory() -> None:
+    with pytest.raises(ShapeError, match="`memory` with three axes"):
+        VisualContext(memory=torch.zeros(2, 4))
+    with pytest.raises(ShapeError, match="`memory_mask`"):
+        VisualContext(memory=torch.zeros(2, 3, 4), memory_mask=torch.ones(2, 2).bool())
+    with pytest.raises(ShapeError, match="`memory` None"):
+        VisualContext(memory_mask=torch.ones(2, 2).bool())
