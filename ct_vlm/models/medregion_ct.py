@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ct_vlm.encoders import Encoder
     from ct_vlm.modules import Connector
+    from ct_vlm.transforms import CTPreset
 
 Size = Literal["tiny", "paper"]
 Policy = Literal["region_argmax", "uniform"]
@@ -63,7 +64,7 @@ class MedRegionConfig:
         uniform: Slices and token grid of uniform sampling, of as many tokens.
         hidden_dim: Width of the mask extractor's projections.
         max_length: Longest training text in tokens.
-        preset: Preprocessing preset.
+        preset: Preprocessing, by name or as an object.
         language_model: Causal LM that is trained from scratch where none is given; None asks for one.
     """
 
@@ -75,7 +76,7 @@ class MedRegionConfig:
     uniform: tuple[int, tuple[int, int]]
     hidden_dim: int
     max_length: int | None
-    preset: str
+    preset: str | CTPreset
     language_model: Mapping[str, Any] | None = None
 
 
