@@ -1,0 +1,203 @@
+"""One run of the ablations: two stages on kept features, then the held-out reports and their scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning.pytorch import seed_everything
+from rich.progress import track
+
+from ct_vlm.cli.demo.training import train_stage
+from ct_vlm.datamodules import FeatureDataModule
+from ct_vlm.metrics.regional import region_scores
+from ct_vlm.models import medregion_ct, transfer
+from ct_vlm.models.medregion_ct import CONFIGS
+from ct_vlm.tasks import OptimizerConfig, ReportLightningModule
+from ct_vlm.tasks.report_scores import score_reports
+from ct_vlm.text import MEDREGION_REGIONS, strip_region_prefixes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from benchmarks.studies.medregion.recipe import AblationRecipe, TrainRecipe
+    from ct_vlm.datamodules import FeatureDataset
+    from ct_vlm.decoders import CausalLMDecoder
+    from ct_vlm.encoders import SliceEncoder
+    from ct_vlm.transforms import CTPreset
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "R² only": {"mask_tokens": False, "attributes": False},
+    "R² + mask": {"attributes": False},
+    "R² + attributes": {"mask_tokens": False},
+    "full": {},
+    "LITA": {"policy": "uniform", "mask_tokens": False, "attributes": False},
+}
+"""Rows of the paper's Table 1, as arguments of :func:`ct_vlm.models.medregion_ct`."""
+
+IMPRESSION_PROMPT = "Write the impression:"
+"""What stage 1 asks for."""
+
+_KEPT = ("micro_precision", "micro_recall", "micro_f1", "macro_f1", "bleu_mean", "rouge_l", "distinct_reports")
+
+
+class Parts:
+    """What all runs share: the frozen encoder and the language model to start from.
+
+    Args:
+        encoder: Frozen encoder.
+        decoder: Language model that was pretrained on texts.
+        preset: Preprocessing that belongs to the encoder.
+    """
+
+    def __init__(self, encoder: SliceEncoder, decoder: CausalLMDecoder, preset: CTPreset) -> None:
+        self.encoder, self.decoder, self.preset = encoder, decoder, preset
+
+    def task(
+        self, options: Mapping[str, Any], recipe: AblationRecipe, *, stage: Literal[1, 2]
+    ) -> ReportLightningModule:
+        """Return the task of a stage, with untrained connectors.
+
+        Args:
+            options: Of :func:`ct_vlm.models.medregion_ct`.
+            recipe: Settings.
+            stage: 1 or 2.
+        """
+        size = replace(
+            CONFIGS["tiny"],
+            num_slices=(self.preset.size or (0, 0, 0))[0],
+            slow_grid=recipe.slow_grid,
+            uniform=(len(MEDREGION_REGIONS), recipe.slow_grid),
+        )
+        regions = {"regions_per_sample": recipe.regions_per_sample}
+        model = medregion_ct(
+            size,
+            tokenizer=self.decoder.tokenizer,
+            encoder=self.encoder,
+            stage=stage,
+            region_options=regions,
+            **options,
+        )
+        transfer(self.decoder, model.decoder)
+        model.preset = self.preset
+        settings = recipe.connector if stage == 1 else recipe.report
+        task: ReportLightningModule = ReportLightningModule.from_model(
+            model,
+            OptimizerConfig("muon", lr=settings.lr),
+            frozen=["encoder"],
+            generation={"max_new_tokens": recipe.max_new_tokens},
+        )
+        return task
+
+
+def train_connector(
+    out: Path, parts: Parts, scans: FeatureDataset, policy: str, recipe: AblationRecipe, seed: int, *, progress: bool
+) -> ReportLightningModule:
+    """Train stage 1, or read it: from R² tokens to impressions.
+
+    An impression is a dozen words that all depend on the image, so that the connector learns from
+    every one of them. All sets of parts that choose slices alike go on from here.
+
+    Args:
+        out: Folder of the seed.
+        parts: What all runs share.
+        scans: Training scans.
+        policy: How slices are chosen.
+        recipe: Settings.
+        seed: Seed of weights and orders.
+        progress: Show progress bars.
+    """
+    seed_everything(seed, verbose=False)
+    task = parts.task({"policy": policy, "mask_tokens": False, "attributes": False}, recipe, stage=1)
+    asked = scans.select(
+        range(len(scans)),
+        report=[item["impressions"] for item in scans.items],
+        prompt=[IMPRESSION_PROMPT] * len(scans),
+    )
+    return _fit(task, asked, recipe.connector, out / f"stage1_{policy}", seed, progress=progress)
+
+
+def train_report(
+    out: Path,
+    parts: Parts,
+    scans: FeatureDataset,
+    options: Mapping[str, Any],
+    recipe: AblationRecipe,
+    seed: int,
+    *,
+    progress: bool,
+) -> ReportLightningModule:
+    """Train stage 2, or read it: connectors and language model, from the connector of stage 1.
+
+    Args:
+        out: Folder of the run, in that of the seed.
+        parts: What all runs share.
+        scans: Training scans.
+        options: Of :func:`ct_vlm.models.medregion_ct`.
+        recipe: Settings.
+        seed: Seed of weights and orders.
+        progress: Show progress bars.
+    """
+    policy = str(options.get("policy", "region_argmax"))
+    first = train_connector(out.parent, parts, scans, policy, recipe, seed, progress=progress)
+    seed_everything(seed, verbose=False)
+    task = parts.task(options, recipe, stage=2)
+    transfer(first.connectors[0], task.connectors[0])
+    transfer(first.decoder, task.decoder)
+    return _fit(task, scans, recipe.report, out / "stage2", seed, progress=progress)
+
+
+def _fit(
+    task: ReportLightningModule, scans: FeatureDataset, stage: TrainRecipe, folder: Path, seed: int, *, progress: bool
+) -> ReportLightningModule:
+    data = partial(FeatureDataModule, {"train": scans}, batch_size=stage.batch_size, seed=seed)
+    return train_stage(lambda: task, data, folder, steps=stage.steps, processes=1, progress=progress)
+
+
+@torch.no_grad()
+def held_out_records(task: ReportLightningModule, scans: FeatureDataset, *, progress: bool) -> list[dict[str, Any]]:
+    """Write all regions of the held-out scans.
+
+    Args:
+        task: Trained task.
+        scans: Scans of other patients.
+        progress: Show a progress bar.
+    """
+    task.eval()
+    data = FeatureDataModule({"test": scans}, batch_size=1, eval_batch_size=50)
+    records: list[dict[str, Any]] = []
+    for index, batch in enumerate(track(data.test_dataloader(), "Writing", disable=not progress, transient=True)):
+        records += task.predict_step(batch, index)
+    return records
+
+
+def score_run(records: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """Return the scores of a run: whole reports, another patient's, and regions.
+
+    Args:
+        records: From :func:`held_out_records`.
+        seed: Seed of the shuffled control.
+    """
+    plain = [{**record, "prediction": strip_region_prefixes(record["prediction"])} for record in records]
+    scores = score_reports(plain, seed)
+    regions = region_scores(
+        [record["region_reports"] for record in records],
+        [record["region_references"] for record in records],
+        "medregion",
+    )
+    kept = {key: scores[key] for key in _KEPT if key in scores}
+    per_region = {
+        name: {key: values.get(key) for key in ("micro_f1", "bleu_mean")} for name, values in regions.regions.items()
+    }
+    return {
+        **kept,
+        "shuffled_micro_f1": scores["shuffled_micro_f1"],
+        "shuffled_macro_f1": scores["shuffled_macro_f1"],
+        "per_label": {name: cells["f1"] for name, cells in scores["per_label"].items()},
+        "regions": per_region,
+        "labeler": scores["labeler"],
+        "protocol": scores["protocol"],
+    }
