@@ -55,6 +55,7 @@ COMMANDS = {
     "shards": Command("ct_vlm.cli.shards", "write preprocessed volumes for reading from an object store"),
     "cache": Command("ct_vlm.cli.cache", "verify, clean or count a cache"),
     "fit": Command("ct_vlm.cli.trainer", "train a model described by a YAML file", passthrough=True, user_code=True),
+    "curriculum": Command("ct_vlm.cli.curriculum", "train in phases that build on each other; resumes", user_code=True),
     "validate": Command("ct_vlm.cli.trainer", "run the validation split", passthrough=True, user_code=True),
     "test": Command("ct_vlm.cli.trainer", "run the test split", passthrough=True, user_code=True),
     "predict": Command("ct_vlm.cli.trainer", "write reports for a data module", passthrough=True, user_code=True),

@@ -1,0 +1,173 @@
+"""Steps of a curriculum that are no training of a task: what a `call` names. Each returns what it made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ct_vlm.transforms import CTPreset
+
+
+def write_phantoms(root: str, count: int, **options: Any) -> str:
+    """Write phantoms in CT-RATE's layout.
+
+    Args:
+        root: Folder of the tree.
+        count: Number of volumes.
+        options: Further arguments of :func:`ct_vlm.phantoms.write_ct_rate`.
+
+    Returns:
+        The folder.
+    """
+    from ct_vlm.phantoms import write_ct_rate
+
+    write_ct_rate(root, count, **options)
+    return root
+
+
+def save_slice_encoder(
+    folder: str, checkpoint: str | None = None, *, size: Literal["tiny", "paper"] = "tiny", seed: int = 0
+) -> str:
+    """Save the slice encoder that every phase reads.
+
+    Args:
+        folder: Where to.
+        checkpoint: Checkpoint of LeJEPA pretraining; None keeps random weights, which are a baseline.
+        size: Size of an encoder with random weights.
+        seed: Seed of those.
+
+    Returns:
+        The folder.
+    """
+    import torch
+
+    from ct_vlm.models import ker_vljepa_encoder
+
+    if checkpoint is None:
+        torch.manual_seed(seed)
+        embedder = ker_vljepa_encoder(size)
+    else:
+        from ct_vlm.cli.embed import load_embedder
+
+        embedder = load_embedder(checkpoint)
+    return str(embedder.save_pretrained(folder))
+
+
+def embed_slices(
+    root: str,
+    encoder: str,
+    folder: str,
+    preset: str | Mapping[str, Any] | CTPreset,
+    *,
+    splits: Sequence[str] = ("train", "valid"),
+    max_slices: int = 600,
+    progress: bool = True,
+) -> str:
+    """Embed every slice of a CT-RATE tree once, as ``ct-vlm embed`` does, with any preset.
+
+    Args:
+        root: Folder of the tree.
+        encoder: Folder of :func:`save_slice_encoder`, or a checkpoint.
+        folder: Where embeddings go.
+        preset: Preprocessing, by name or as a dict.
+        splits: Which splits.
+        max_slices: Volumes with more are thinned out.
+        progress: Show progress bars on a terminal.
+
+    Returns:
+        The folder.
+    """
+    from ct_vlm.cache import FeatureCache, model_identity, write_manifest
+    from ct_vlm.cli.embed import load_embedder
+    from ct_vlm.datamodules import precompute
+    from ct_vlm.datasets import CTRateDataset
+    from ct_vlm.transforms import get_preset
+
+    wanted = get_preset(preset)
+    embedder = load_embedder(encoder)
+    cache = FeatureCache(folder, model_identity(embedder), wanted.to_config(), dtype="float32")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_manifest(cache, folder, encoder=encoder, pooling=embedder.pooling, max_slices=max_slices)
+    for split in splits:
+        dataset = CTRateDataset(root, split, preset=wanted, text=None, labels=False)
+        precompute(embedder, dataset, cache, wanted, progress=progress)
+    return folder
+
+
+def prepare_language(
+    reports: str,
+    folder: str,
+    *,
+    column: str = "Findings_EN",
+    size: Literal["tiny", "paper"] = "tiny",
+    vocab_size: int = 1000,
+    steps: int = 300,
+    batch_size: int = 16,
+    lr: float = 3e-3,
+    seed: int = 0,
+    progress: bool = True,
+) -> str:
+    """Train a small language model on reports alone, and fit the whitening of its embeddings.
+
+    It stands in for the pretrained language model of the paper where nothing may be downloaded.
+
+    Args:
+        reports: CSV of the training reports.
+        folder: Gets ``lm`` (model and tokenizer) and ``embedder`` (:class:`ct_vlm.models.TextEmbedder`).
+        column: Column of the reports.
+        size: Architecture.
+        vocab_size: Size of the tokenizer.
+        steps: Optimizer steps.
+        batch_size: Texts a step.
+        lr: Peak learning rate.
+        seed: Seed of weights and order.
+        progress: Show a progress bar on a terminal.
+
+    Returns:
+        The folder.
+    """
+    import pandas as pd
+    import torch
+
+    from ct_vlm.decoders import CausalLMDecoder, train_bpe_tokenizer
+    from ct_vlm.models import TextEmbedder
+    from ct_vlm.models.ker_vljepa import CONFIGS
+    from ct_vlm.modules import PCAWhitening
+    from ct_vlm.text import CT_RATE_LABELS, POSITIVE_TEMPLATES
+
+    config = CONFIGS[size]
+    texts = [text for text in pd.read_csv(reports)[column].dropna().astype(str) if text.strip()]
+    phrases = [phrase for name in CT_RATE_LABELS for phrase in POSITIVE_TEMPLATES[name]]
+    torch.manual_seed(seed)
+    decoder = CausalLMDecoder(config.language_model, train_bpe_tokenizer(sorted({*texts, *phrases}), vocab_size))
+    _train_on_text(decoder, texts + phrases, steps, batch_size, lr, progress=progress)
+    lm = Path(folder) / "lm"
+    decoder.lm.save_pretrained(lm)
+    decoder.tokenizer.save_pretrained(lm)
+    whitening = PCAWhitening(config.embed_dim, config.whitened_dim)
+    embedder = TextEmbedder(decoder, whitening, config.whitening_layer)
+    embedder.fit(sorted({*texts, *phrases}), progress=progress).save_pretrained(Path(folder) / "embedder")
+    return folder
+
+
+def _train_on_text(
+    decoder: Any, texts: Sequence[str], steps: int, batch_size: int, lr: float, *, progress: bool
+) -> None:
+    """Train a decoder as a plain language model."""
+    import torch
+    from rich.progress import track
+
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    decoder.train()
+    for _ in track(range(steps), "Language model", disable=not progress, transient=True):
+        chosen = [texts[int(i)] for i in torch.randint(len(texts), (batch_size,))]
+        encoded = decoder.encode([""] * len(chosen), chosen, max_length=256)
+        optimizer.zero_grad()
+        decoder(**encoded.inputs()).loss.backward()
+        optimizer.step()
+        schedule.step()
+    decoder.eval()
