@@ -132,23 +132,15 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
         _check_choices(
             mask_kind=(mask_kind, MaskKind),
             mask_mismatch=(mask_mismatch, MaskMismatch),
-            missing_mask=(missing_mask, MissingMask),
             mask_method=(mask_method, MaskMethod),
-            missing_text=(missing_text, MissingText),
             missing_attributes=(missing_attributes, MissingAttributes),
-            text=("regions" if text is None else text, TextSource),
         )
-        _check_template(region_template)
         self.preset = get_preset(preset)
         self.scheme = region_scheme(regions, mask_level)
         self.mask_mismatch, self.missing_mask, self.mask_method = mask_mismatch, missing_mask, mask_method
-        self.mask_kind = mask_kind
-        self.augment = augment
-        self.seed = seed
-        self.split = split
+        self.mask_kind, self.augment, self.seed, self.split = mask_kind, augment, seed, split
         self.cache = ArrayCache(cache_dir, cache_codec)
-        # the folder says that these are HU, wherever the tree lies
-        self.hu_source = "fixed" if hu_source == "auto" else hu_source
+        self.hu_source = "fixed" if hu_source == "auto" else hu_source  # they are HU, wherever the tree lies
         options = RadGenomeOptions(
             scheme=self.scheme,
             masks=masks,
@@ -161,6 +153,7 @@ class RadGenomeDataset(ByPatient, Dataset[dict[str, Any]]):
             exclude=exclude,
             check_files=check_files,
         )
+        _check_options(options)
         index = RadGenomeIndex(RadGenomeLayout(root), split, options)
         self.layout, self.mask_folder = index.layout, index.mask_folder
         self.samples, self.report = index.build()
@@ -262,6 +255,16 @@ def _check_choices(**choices: tuple[str, Any]) -> None:
     """Raise unless every value is one of its choices."""
     for name, (value, kind) in choices.items():
         check_choice(name, value, get_args(kind))
+
+
+def _check_options(options: RadGenomeOptions) -> None:
+    """Raise unless every option is one of its choices, and the template can be filled in."""
+    _check_choices(
+        missing_mask=(options.missing_mask, MissingMask),
+        missing_text=(options.missing_text, MissingText),
+        text=("regions" if options.text is None else options.text, TextSource),
+    )
+    _check_template(options.region_template)
 
 
 def _check_template(template: str) -> None:
