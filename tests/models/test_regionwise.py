@@ -9,7 +9,7 @@ from ct_vlm.component import Component
 from ct_vlm.decoders import train_bpe_tokenizer
 from ct_vlm.errors import ConfigError, DatasetError, ShapeError
 from ct_vlm.features import VisualContext
-from ct_vlm.models import VisionLanguageModel, medregion_ct
+from ct_vlm.models import VisionLanguageModel, medregion_ct, u_vlm
 from ct_vlm.models.medregion_ct import MedRegionConfig
 from ct_vlm.models.regionwise import rows_to_learn, rows_to_write
 from ct_vlm.text import RegionPrompts, parse_region_reports
@@ -70,7 +70,7 @@ def test_loss_is_that_of_each_region_asked_alone():
         alone = model.decoder(**encoded.inputs(), visual=context.select([sample]))
         total, count = total + (alone.loss * alone.num_targets).item(), count + int(alone.num_targets)
     assert int(output.num_targets) == count
-    assert float(output.loss) == pytest.approx(total / count, rel=1e-5)
+    assert output.loss.item() == pytest.approx(total / count, rel=1e-5)
 
 
 def test_all_regions_of_a_batch_are_one_decoder_batch_or_chunks_of_it(monkeypatch):
@@ -145,6 +145,18 @@ def test_regions_without_a_text_are_skipped_or_learnt_as_normal():
 def test_whole_report_models_say_that_they_have_no_regions():
     with pytest.raises(ConfigError, match="whole reports"):
         build(stage=1).generate_regions(batch_of())
+
+
+def test_any_model_can_be_asked_region_by_region():
+    parts = u_vlm("tiny", tokenizer=train_bpe_tokenizer(TEXTS, 300))
+    prompts = RegionPrompts(REGIONS, "<visual>{Region}:")
+    model = VisionLanguageModel(parts.encoder, list(parts.connectors), parts.decoder, region_prompts=prompts)
+    batch = {"image": torch.rand(2, 3, 8, 16, 16), "region_reports": batch_of()["region_reports"]}
+    model(batch).loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.connectors[0].parameters() if p.grad is not None)
+    assert any((p.grad != 0).any() for p in model.connectors[0].parameters() if p.grad is not None)
+    written = model.eval().generate_regions(batch, max_new_tokens=3)
+    assert [list(texts) for texts in written] == [list(REGIONS)] * 2
 
 
 def test_selected_rows_of_a_context_are_copies_with_their_states_and_memory():
