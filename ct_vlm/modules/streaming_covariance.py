@@ -22,6 +22,7 @@ class StreamingCovariance:
 
     Args:
         dim: Width D of a row.
+        buffer: Rows that are gathered before they are worked in: a matrix of ``D ** 2`` numbers is updated then.
 
     Example:
         >>> import torch
@@ -38,10 +39,28 @@ class StreamingCovariance:
         variances", 1979.
     """
 
-    def __init__(self, dim: int) -> None:
-        self.dim, self.count = dim, 0
-        self.mean = torch.zeros(dim, dtype=torch.float64)
-        self.scatter = torch.zeros(dim, dim, dtype=torch.float64)
+    def __init__(self, dim: int, buffer: int = 1024) -> None:
+        self.dim, self.buffer = dim, buffer
+        self._count, self._waiting = 0, list[torch.Tensor]()
+        self._mean = torch.zeros(dim, dtype=torch.float64)
+        self._scatter = torch.zeros(dim, dim, dtype=torch.float64)
+
+    @property
+    def count(self) -> int:
+        """Rows seen."""
+        return self._count + sum(map(len, self._waiting))
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the rows, ``(D,)``, float64."""
+        self._work_in()
+        return self._mean
+
+    @property
+    def scatter(self) -> Tensor:
+        """Sum of the outer products of the centred rows, ``(D, D)``, float64."""
+        self._work_in()
+        return self._scatter
 
     def update(self, rows: Tensor) -> None:
         """Take rows in.
@@ -62,10 +81,10 @@ class StreamingCovariance:
         if not bool(part.isfinite().all()):
             cause = "A row holds a value that is not finite; one such row would spoil the whole fit."
             raise ShapeError(cause, "Look for empty texts (a mean over nothing) and for overflow of half precision.")
-        if len(part):
-            mean = part.mean(0)
-            centred = part - mean
-            self._add(len(part), mean, centred.T @ centred)
+        # a copy: the caller may use its tensor again before the rows are worked in
+        self._waiting.append(part.clone() if part.data_ptr() == rows.data_ptr() else part)
+        if sum(map(len, self._waiting)) >= self.buffer:
+            self._work_in()
 
     def merge(self, other: StreamingCovariance) -> None:
         """Take in what another process or shard has seen.
@@ -79,8 +98,10 @@ class StreamingCovariance:
         if other.dim != self.dim:
             cause = f"Expected statistics of width {self.dim}, but got {other.dim}."
             raise ShapeError(cause, "Merge statistics of the same embeddings.")
+        self._work_in()
         if other.count:
-            self._add(other.count, other.mean, other.scatter)
+            self._add(other.count, other.mean)
+            self._scatter += other.scatter
 
     def all_reduce(self) -> None:
         """Merge the statistics of all processes of a distributed run; each then holds those of all rows."""
@@ -97,7 +118,7 @@ class StreamingCovariance:
         gap = self.mean - mean.cpu()
         scatter = (self.scatter + self.count * torch.outer(gap, gap)).to(device)
         dist.all_reduce(scatter)
-        self.count, self.mean, self.scatter = total, mean.cpu(), scatter.cpu()
+        self._count, self._mean, self._scatter = total, mean.cpu(), scatter.cpu()
 
     def covariance(self) -> Tensor:
         """Return the unbiased covariance ``(D, D)``, float64.
@@ -133,12 +154,24 @@ class StreamingCovariance:
         largest = chosen.gather(1, chosen.abs().argmax(1, keepdim=True))
         return chosen * largest.sign(), values.flip(0)[:count].clamp(min=0.0)
 
-    def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
-        total = self.count + count
-        gap = mean - self.mean
-        self.scatter = self.scatter + scatter + (self.count * count / total) * torch.outer(gap, gap)
-        self.mean = self.mean + gap * (count / total)
-        self.count = total
+    def _work_in(self) -> None:
+        """Work the gathered rows in."""
+        rows = [part for part in self._waiting if len(part)]
+        self._waiting.clear()
+        if rows:
+            part = torch.cat(rows)
+            mean = part.mean(0)
+            centred = part - mean
+            self._add(len(part), mean)
+            self._scatter.addmm_(centred.T, centred)
+
+    def _add(self, count: int, mean: Tensor) -> None:
+        """Take a part's count and mean in, and what their distance from the mean so far adds to the scatter."""
+        total = self._count + count
+        gap = mean - self._mean
+        self._scatter.addr_(gap, gap, alpha=self._count * count / total)
+        self._mean = self._mean + gap * (count / total)
+        self._count = total
 
 
 def covariance_of(rows: Tensor, part: int = 4096) -> StreamingCovariance:

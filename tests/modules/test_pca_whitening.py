@@ -91,6 +91,20 @@ def test_a_large_common_mean_costs_no_precision() -> None:
     torch.testing.assert_close(far.covariance(), torch.cov(rows.T), atol=1e-8, rtol=0)
 
 
+def test_rows_wait_in_a_buffer_that_nobody_can_change() -> None:
+    rows = torch.randn(20, 3, dtype=torch.float64)
+    seen = StreamingCovariance(3, buffer=8)
+    reused = torch.empty(5, 3, dtype=torch.float64)
+    for number, part in enumerate(rows.split(5), start=1):
+        seen.update(reused.copy_(part))
+        assert seen.count == 5 * number
+    reused.fill_(torch.nan)
+    torch.testing.assert_close(seen.mean, rows.mean(0))
+    torch.testing.assert_close(seen.covariance(), torch.cov(rows.T))
+    seen.update(rows[:0])
+    assert seen.count == 20
+
+
 def test_processes_of_a_distributed_run_end_with_the_fit_of_all_rows(run_alone: Any) -> None:
     assert "1 passed" in run_alone(Path(__file__).with_name("whitening_of_two.py"))
 
