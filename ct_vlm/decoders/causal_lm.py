@@ -172,7 +172,8 @@ class CausalLMDecoder(Decoder):
             visual: Its ``text`` is spliced into the prompts; with ``visual_placeholder``, so is one
                 placeholder for each of its tokens.
             loss_on: ``"target"`` takes the loss on the report alone, ``"all"`` on the prompt too.
-            max_length: Longest text kept, in tokens; reports are cut at their end.
+            max_length: Longest text kept, in tokens (placeholders not counted); reports are cut at their
+                end.
             padding_side: ``"right"`` for training, ``"left"`` for generation.
 
         Raises:
@@ -181,7 +182,9 @@ class CausalLMDecoder(Decoder):
         """
         prompts = splice_text(prompts, None if visual is None else visual.text)
         if self.visual_placeholder is not None:
-            prompts = fill_placeholders(prompts, self.visual_placeholder, 0 if visual is None else visual.num_tokens)
+            count = 0 if visual is None else visual.num_tokens
+            prompts = fill_placeholders(prompts, self.visual_placeholder, count)
+            max_length = None if max_length is None else max_length + count
         return encode_batch(
             self.tokenizer, prompts, targets, loss_on=loss_on, max_length=max_length, padding_side=padding_side
         )

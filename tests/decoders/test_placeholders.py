@@ -60,6 +60,17 @@ def test_texts_are_those_of_the_marker(family, make_pair, make_visual):
     )
 
 
+def test_placeholders_take_no_room_from_the_text(make_pair, make_visual):
+    graft, plain = make_pair()
+    visual = make_visual(batch=1, tokens=9)
+    kept = []
+    for decoder in (graft, plain):
+        text = decoder.encode(["<visual>Report:"], ["A nodule of 3.5 mm lies in the lung."], visual, max_length=20)
+        assert text.num_cut == 1
+        kept.append(text.labels[text.labels >= 0].tolist())
+    assert kept[0] == kept[1]
+
+
 @torch.no_grad()
 def test_placeholders_may_stand_apart(make_pair, make_visual):
     graft, plain = make_pair(hybrid_mask=True)
