@@ -134,7 +134,7 @@ class SlabDataModule(VolumeDataModule):
             dataloader_idx: Not used.
         """
         views = {name: batch[name] for name in ("global_views", "local_views") if name in batch}
-        windowed = {
+        windowed: dict[str, Any] = {
             name: view if view.is_floating_point() else self.preset.window(view) for name, view in views.items()
         }
         return {**batch, **windowed}
@@ -142,8 +142,8 @@ class SlabDataModule(VolumeDataModule):
     def _volumes(self) -> CTRateDataset | SegmentationDataset:
         """Return the volumes that slabs are cut from."""
         if self.labels_root is None:
-            arguments = {"text": None, "labels": False, "recon_policy": self._recon_policy}
-            return CTRateDataset(self.root, "train", **arguments, **self._arguments)
+            arguments: dict[str, Any] = {"recon_policy": self._recon_policy, **self._arguments}
+            return CTRateDataset(self.root, "train", text=None, labels=False, **arguments)
         labelled = SegmentationDataset(self.labels_root, images=self.root, split="train", **self._arguments)
         self._num_labels = labelled.num_classes - 1
         return labelled

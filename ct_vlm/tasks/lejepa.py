@@ -102,9 +102,8 @@ class LeJEPALightningModule(TrainingTask):
         self.aux_head = nn.Linear(dim, num_labels) if num_labels else None
         self.aux_weight, self.aux_pos_weight = aux_weight, aux_pos_weight
         self.statistics_every = statistics_every
-        self.statistics = nn.ModuleDict(
-            {"embedding": EmbeddingStatistics(dim), "projection": EmbeddingStatistics(self.projector.out_dim)}
-        )
+        self.embedding_statistics = EmbeddingStatistics(dim)
+        self.projection_statistics = EmbeddingStatistics(self.projector.out_dim)
         self.set_training(optimizer or LEJEPA_OPTIMIZER, init_from=init_from)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -149,12 +148,13 @@ class LeJEPALightningModule(TrainingTask):
         losses, projections = self._losses(embeddings, batch, batch_idx)
         size = len(batch["global_views"])
         self.log_dict({f"val/{name}": value for name, value in losses.items()}, batch_size=size, sync_dist=True)
-        self.statistics["embedding"].update(embeddings["global"][0])
-        self.statistics["projection"].update(projections[0])
+        self.embedding_statistics.update(embeddings["global"][0])
+        self.projection_statistics.update(projections[0])
 
     def on_validation_epoch_end(self) -> None:
         """Log the statistics of all validation slabs."""
-        for place, statistics in self.statistics.items():
+        both = {"embedding": self.embedding_statistics, "projection": self.projection_statistics}
+        for place, statistics in both.items():
             # sums of all ranks are in already
             self.log_dict({f"val/{place}/{name}": value.float() for name, value in statistics.compute().items()})
             statistics.reset()

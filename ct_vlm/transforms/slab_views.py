@@ -179,7 +179,8 @@ class SlabViews:
             ShapeError: If the slab is not ``(S, H, W)``, or the labels have another shape.
         """
         if slab.ndim != 3 or 0 in slab.shape or (labels is not None and labels.shape != slab.shape):
-            cause = f"Expected a slab (S, H, W) and labels like it, but got {slab.shape} and {np.shape(labels)}."
+            other = None if labels is None else labels.shape
+            cause = f"Expected a slab (S, H, W) and labels like it, but got {slab.shape} and {other}."
             raise ShapeError(cause, "Pass slices in HU, and the label map of the same slices.")
         generator = np.random.default_rng(seed)
         result: dict[str, Tensor] = {}
