@@ -63,9 +63,8 @@ def test_predictor_refuses_text_that_does_not_fit() -> None:
 
 def test_paper_sizes() -> None:
     with torch.device("meta"):
-        predictor, head = VisualPredictor(), JEPAHead()
+        predictor, head, calibrator = VisualPredictor(), JEPAHead(), NormCalibrator(3072, 1.1484)
     assert sum(p.numel() for p in predictor.parameters()) == 1024 * 3072 + 3 * 3072
-        calibrator = NormCalibrator(3072, 1.1484)
     assert head(torch.empty(2, 32, 3072, device="meta")).shape == (2, 256)
     assert "target_norm=?" in repr(calibrator)
 
