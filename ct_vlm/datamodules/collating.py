@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from ct_vlm.errors import DatasetError, ShapeError
 
@@ -49,7 +50,7 @@ def _join(key: str, values: list[Any]) -> Any:
         if len(shapes) > 1:
             cause = f"Samples of one batch differ in the shape of `{key}`: {sorted(shapes)}."
             raise ShapeError(cause, "Use a preset with a fixed `size`, or a batch size of 1.")
-        return torch.stack(values)
+        return default_collate(values)  # in a reading process, straight into the memory that is handed over
     if isinstance(first, bool | int | float):
         return torch.tensor(values)
     return values

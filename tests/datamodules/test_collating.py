@@ -30,6 +30,15 @@ def test_kinds() -> None:
     assert batch["regions"] == [{"lung": "x"}, {"lung": "x"}]
 
 
+def test_reading_processes_join_in_the_memory_that_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [{"x": torch.full((2, 3), n)} for n in range(3)]
+    assert not collate(items)["x"].is_shared()
+    monkeypatch.setattr("torch.utils.data._utils.worker._worker_info", object())
+    batch = collate(items)
+    assert batch["x"].is_shared()
+    assert batch["x"].tolist() == torch.stack([item["x"] for item in items]).tolist()
+
+
 def test_shapes_must_agree() -> None:
     with pytest.raises(ShapeError, match=r"shape of `image`.*batch size of 1") as caught:
         collate([{"image": torch.zeros(1, 2)}, {"image": torch.zeros(1, 3)}])
