@@ -80,6 +80,9 @@ class TrainingTask(Component):
     def on_train_start(self) -> None:
         """Keep frozen parts in eval mode: a trainer does not call :meth:`train` before it fits."""
         self._freeze_modes()
+        # a trainer that is limited by epochs makes its loader when `configure_optimizers` asks for the number of
+        # steps, before a checkpoint is read, and would begin the interrupted epoch anew
+        self.trainer.fit_loop._load_combined_loader_states()
 
     def on_train_epoch_start(self) -> None:
         """Keep frozen parts in eval mode, whatever callbacks did to the modes in between."""

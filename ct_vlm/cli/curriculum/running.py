@@ -72,14 +72,15 @@ def _fit(phase: Phase, options: Mapping[str, Any], folder: Path) -> float | None
 
 def _checkpoint_options(phase: Phase, folder: Path) -> list[str]:
     """Return the options that add one checkpoint to go on from and, with a metric, the best one."""
-    # the end of the last epoch is kept too, whatever the steps
-    last: dict[str, Any] = {"save_last": True, "save_top_k": 0, "enable_version_counter": False}
-    wanted = [{**last, "every_n_epochs": 1, "save_on_train_epoch_end": True}]
+    # files are overwritten, never numbered: the next start looks for `last.ckpt`
+    common = {"enable_version_counter": False, "auto_insert_metric_name": False, "save_top_k": 1}
+    wanted: list[dict[str, Any]] = [
+        {**common, "filename": "last", "every_n_epochs": 1, "save_on_train_epoch_end": True}
+    ]
     if phase.save_every is not None:
-        wanted.append({**last, "every_n_train_steps": phase.save_every})
+        wanted.append({**common, "filename": "last", "every_n_train_steps": phase.save_every})
     if phase.monitor is not None:
-        best = {"monitor": phase.monitor, "mode": phase.mode, "filename": "best", "save_top_k": 1}
-        wanted.append({**best, "enable_version_counter": False, "auto_insert_metric_name": False})
+        wanted.append({**common, "filename": "best", "monitor": phase.monitor, "mode": phase.mode})
     options = []
     for settings in wanted:
         settings["dirpath"] = str(folder / "checkpoints")
