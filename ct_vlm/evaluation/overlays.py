@@ -77,6 +77,22 @@ def region_overlay(
 
     Raises:
         ShapeError: If masks and scan are not of one shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from ct_vlm.attributes import MaskSet
+        >>> from ct_vlm.evaluation import region_overlay
+        >>> from ct_vlm.models import GroundedRegion, GroundedReport
+        >>> from ct_vlm.transforms import Volume
+        >>> from ct_vlm.transforms.orientation import affine_from_spacing
+        >>> affine = affine_from_spacing((5, 1, 1), "IPL")
+        >>> volume = Volume(np.zeros((4, 8, 8), np.int16), (5, 1, 1), affine)
+        >>> masks = MaskSet({"heart": np.ones((4, 8, 8), bool)}, affine=affine)
+        >>> heart = GroundedRegion("heart", "Normal.", ("heart",), 1.3, True, 0, 2, -10.0, True)
+        >>> report = GroundedReport("Heart: Normal.", (heart,), "scan", masks.provenance)
+        >>> print(region_overlay(report, heart, volume, masks).get_suptitle())
+        heart; 1 mL
+        slice 2 of the file (-10.0 mm), 0 of the model
     """
     from matplotlib.figure import Figure
 

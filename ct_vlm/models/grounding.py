@@ -64,6 +64,28 @@ def generate_grounded(
     Raises:
         ConfigError: If the model reads no masks, has no preset, or was built for other regions.
         DatasetError: If masks and scan do not share a grid, or no mask is one of a region.
+
+    Example:
+        >>> import numpy as np
+        >>> from ct_vlm.decoders import small_report_decoder, train_bpe_tokenizer
+        >>> from ct_vlm.encoders import SliceEncoder
+        >>> from ct_vlm.models import CallableSegmenter, VisionLanguageModel, generate_grounded
+        >>> from ct_vlm.modules import R2TokenPooling
+        >>> from ct_vlm.transforms import CTPreset, Volume
+        >>> from ct_vlm.transforms.orientation import affine_from_spacing
+        >>> vit = {"model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        >>> encoder = SliceEncoder({**vit, "patch_size": 7, "image_size": 14}, (1,))
+        >>> tokenizer = train_bpe_tokenizer(["clear lungs"], 270)
+        >>> decoder = small_report_decoder(tokenizer, embed_dim=16, num_layers=1, num_heads=2)
+        >>> preset = CTPreset("small", size=(4, 14, 14))
+        >>> model = VisionLanguageModel(encoder, [R2TokenPooling((8,), 16)], decoder, preset=preset)
+        >>> hu = np.full((8, 14, 14), 40, np.int16)
+        >>> hu[4:6, 3:9, 3:9] = -800
+        >>> scan = Volume(hu, (30, 20, 20), affine_from_spacing((30, 20, 20), "IPL"))
+        >>> segmenter = CallableSegmenter(lambda volume: {"lung": volume.array < -500}, source="threshold")
+        >>> lung = generate_grounded(model, scan, segmenter, max_new_tokens=1)["lung"]
+        >>> lung.slice_index, lung.file_slice, lung.position_mm, round(lung.volume_ml)
+        (2, 5, -135.0, 864)
     """
     source = with_own_grid(volume)
     check_reads_masks(model)

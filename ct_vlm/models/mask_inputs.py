@@ -65,6 +65,20 @@ def region_masks(
 
     Raises:
         DatasetError: If the masks lie on another grid, or there is none of any region.
+
+    Example:
+        >>> import numpy as np
+        >>> from ct_vlm.attributes import MaskSet
+        >>> from ct_vlm.models.mask_inputs import region_masks
+        >>> from ct_vlm.text import region_scheme
+        >>> from ct_vlm.transforms import CTPreset, Volume
+        >>> from ct_vlm.transforms.orientation import affine_from_spacing
+        >>> affine = affine_from_spacing((5, 1, 1), "IPL")
+        >>> volume = Volume(np.zeros((4, 6, 6), np.int16), (5, 1, 1), affine)
+        >>> masks = MaskSet({"Heart": np.ones((4, 6, 6), bool)}, affine=affine)
+        >>> found = region_masks(volume, masks, region_scheme("six"), CTPreset("half", size=(2, 3, 3)))
+        >>> found.masks.shape, found.masks.sum(axis=(1, 2, 3)).tolist(), found.used[3]
+        ((6, 2, 3, 3), [0, 0, 0, 18, 0, 0], ('Heart',))
     """
     canonical = oriented(volume, CANONICAL_AXCODES)
     check_grid(Path(masks.provenance.source), (masks.shape, masks.affine), (canonical.shape, canonical.affine))
