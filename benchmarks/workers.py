@@ -1,7 +1,8 @@
 """How preprocessing scales with processes: ``python -m benchmarks.workers``.
 
 Files of 512 x 512 x 300 voxels are brought onto 240 x 480 x 480 and written to an empty cache, by one process and by
-more, in turns. The start of processes is not counted. Efficiency is wall(1) / (N * wall(N)).
+more, in turns. The start of processes is not counted. Efficiency is wall(1) / (N * wall(N)); the machine's own is that
+of processes that share nothing (``benchmarks/side_by_side.py``), the most that any work can reach there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from benchmarks.environment import cores, load  # noqa: E402
 from benchmarks.ops._volumes import GRID, SOURCE, source_file  # noqa: E402
+from benchmarks.side_by_side import spin  # noqa: E402
 from benchmarks.tables import append_csv, environment_columns, print_table, progress_bar  # noqa: E402
 from ct_vlm.cli.types import positive  # noqa: E402
 from ct_vlm.datasets.preprocessing import WorkerTiming, time_workers  # noqa: E402
@@ -28,7 +30,7 @@ from ct_vlm.errors import CTVLMError  # noqa: E402
 from ct_vlm.transforms import CTPreset  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Size = tuple[int, int, int]
 
@@ -40,18 +42,15 @@ def run(
     environment = environment_columns()
     counts = sorted({1, *workers})
     preset = CTPreset("bench", size=target)
-    timings: dict[int, list[WorkerTiming]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory(prefix="ct_vlm_workers_") as folder, progress_bar(shown=progress) as bar:
         task = bar.add_task("writing files", total=repeats * len(counts))
         bar.refresh()
-        first = source_file(source)
-        files = [shutil.copy(first, Path(folder, f"volume_{number}.nii.gz")) for number in range(volumes)]
-        for number in range(repeats):
-            for count in counts:
-                bar.update(task, description=f"{count} processes: {number + 1} of {repeats}", refresh=True)
-                timings[count].append(time_workers(files, count, preset, hu_source="fixed", cache_dir=folder))
-                bar.update(task, advance=1)
-    rows = [_row(timings[count], timings[1]) for count in counts]
+        files = write_files(Path(folder), volumes, source)
+
+        def step(text: str) -> None:
+            bar.update(task, description=text, advance=1, refresh=True)
+
+        rows = measure(files, counts, preset, repeats, Path(folder), step)
     title = (
         f"{volumes} volumes of {'x'.join(map(str, source))} to {'x'.join(map(str, target))}; {cores()} cores; "
         f"load {environment['load']} before, {load():.2f} after"
@@ -63,7 +62,42 @@ def run(
     return 0
 
 
-def _row(timings: list[WorkerTiming], single: list[WorkerTiming]) -> dict[str, Any]:
+def write_files(folder: Path, volumes: int, source: Size) -> list[Path]:
+    """Write copies of a volume, each a file of its own."""
+    first = source_file(source)
+    return [Path(shutil.copy(first, folder / f"volume_{number}.nii.gz")) for number in range(volumes)]
+
+
+def measure(
+    files: Sequence[Path],
+    counts: Sequence[int],
+    preset: CTPreset,
+    repeats: int,
+    folder: Path,
+    step: Callable[[str], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Return a row for each number of processes, the first of which is 1.
+
+    Args:
+        files: What to preprocess.
+        counts: Numbers of processes.
+        preset: Preprocessing.
+        repeats: How often, in turns.
+        folder: Where entries are written.
+        step: Called after each measurement.
+    """
+    timings: dict[int, list[WorkerTiming]] = {count: [] for count in counts}
+    spins: dict[int, list[float]] = {count: [] for count in counts}
+    for number in range(repeats):
+        for count in counts:
+            timings[count].append(time_workers(files, count, preset, hu_source="fixed", cache_dir=folder))
+            spins[count].append(spin(count))
+            step(f"{count} processes: {number + 1} of {repeats}")
+    alone = statistics.median(spins[1])
+    return [_row(timings[count], timings[1], alone / statistics.median(spins[count])) for count in counts]
+
+
+def _row(timings: list[WorkerTiming], single: list[WorkerTiming], machine: float) -> dict[str, Any]:
     volumes = timings[0].volumes
     wall = statistics.median(timing.wall_seconds for timing in timings)
     return {
@@ -73,6 +107,7 @@ def _row(timings: list[WorkerTiming], single: list[WorkerTiming]) -> dict[str, A
         "cpu_s": statistics.median(timing.cpu_seconds for timing in timings) / volumes,
         # of neighbours in time, so that what slows the machine slows both
         "efficiency": statistics.median(many.efficiency(one) for many, one in zip(timings, single, strict=True)),
+        "machine": machine,
         "mb_read": timings[0].source_bytes / volumes / 1e6,
         "mb_written": timings[0].entry_bytes / volumes / 1e6,
     }
@@ -85,6 +120,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "wall s a volume": f"{row['wall_s']:.3g}",
         "CPU s a volume": f"{row['cpu_s']:.3g}",
         "efficiency": f"{row['efficiency']:.3f}",
+        "machine's own": f"{row['machine']:.3f}",
         "MB read": f"{row['mb_read']:.3g}",
         "MB written": f"{row['mb_written']:.3g}",
     }

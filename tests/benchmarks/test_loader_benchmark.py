@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("monai")
 
-from benchmarks import at_scale, loader, workers
+from benchmarks import at_scale, loader, side_by_side, workers
 from benchmarks.tables import append_csv
 from ct_vlm.errors import DatasetError
 
@@ -89,12 +89,19 @@ def test_scaling_is_printed_and_kept(tmp_path: Path, capsys, monkeypatch: pytest
         return workers.WorkerTiming(count, 3, 3.0 / count * (1 if count == 1 else 1.25), 3.3, 300, 30)
 
     monkeypatch.setattr(workers, "time_workers", fake)
+    monkeypatch.setattr(workers, "spin", lambda count: {1: 1.0, 2: 1.25}[count])
     file = tmp_path / "rows.csv"
     size = ["--source", "8", "16", "16", "--target", "4", "8", "8"]
     assert workers.main(["--volumes", "3", *size, "--repeats", "2", "--csv", str(file), "--no-progress"]) == 0
     assert calls == [1, 2, 1, 2]
-    assert [(row["workers"], float(row["efficiency"])) for row in rows(file)] == [("1", 1.0), ("2", 0.8)]
+    found = [(row["workers"], float(row["efficiency"]), float(row["machine"])) for row in rows(file)]
+    assert found == [("1", 1.0, 1.0), ("2", 0.8, 0.8)]
     assert "0.800" in capsys.readouterr().out
+
+
+def test_processes_compute_side_by_side() -> None:
+    assert side_by_side.spin(1, rounds=1) > 0
+    assert side_by_side.spin(2, rounds=1) > 0
 
 
 def test_rows_of_another_kind_are_refused(tmp_path: Path) -> None:
@@ -110,26 +117,45 @@ MEASURED = {
     "environment": {"processor": "a processor", "date": "2026-01-02T03:04:05+00:00", "load": 0.5},
     "source": [300, 512, 512],
     "repeats": 3,
-    "presets": {"uvlm": {"cpu_seconds": 1.0, "source_bytes": 60_000_000, "entry_bytes": 10_000_000}},
+    "decode_seconds": 0.25,
+    "scaling": {"workers": 2, "efficiency": 0.75, "machine": 0.8},
+    "presets": {
+        "uvlm": {"cpu_seconds": 1.0, "grid_seconds": 0.625, "source_bytes": 60_000_000, "entry_bytes": 10_000_000}
+    },
 }
 
 
 def test_the_table_is_arithmetic() -> None:
     (line,) = at_scale.table(MEASURED)[2:]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    hours = 50_188 / 16 / 0.96 / 3600
+    hours = 50_188 / 16 / 0.75 / 3600
     expected = [f"{hours / count:.2g}" for count in (1, 8, 64)]
-    assert cells == ["`uvlm`", "1.00", *expected, "3.01", "0.50", f"{60e6 * 16 * 0.96 * 64 / 1e9:.1f}"]
+    stages = ["0.25", "0.38", "0.38"]
+    assert cells == ["`uvlm`", "1.00", *stages, *expected, "3.01", "0.50", f"{60e6 * 16 * 0.75 * 64 / 1e9:.1f}"]
+    assert "75% of the ideal speed-up by 2 processes" in at_scale.note(MEASURED)
+    assert "share nothing reach 80%" in at_scale.note(MEASURED)
 
 
-def test_measures_presets_and_writes_the_page(tmp_path: Path, capsys) -> None:
+def test_measures_presets_and_writes_the_page(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fake(files, counts, preset, repeats, folder):
+        asked.append((len(files), counts, preset.size))
+        return [{"efficiency": 1.0, "machine": 1.0}, {"efficiency": 0.9, "machine": 0.97}]
+
+    monkeypatch.setattr(at_scale, "measure_workers", fake)
     page, numbers = tmp_path / "page.md", tmp_path / "numbers.json"
     page.write_text(f"before\n\n{at_scale.BEGIN}\nold\n{at_scale.END}\n\nafter\n")
     files = ["--page", str(page), "--measured", str(numbers)]
-    arguments = ["--measure", "--presets", "phantom", "--source", "16", "32", "32", "--repeats", "1", "--no-progress"]
+    small = ["--source", "30", "32", "32", "--repeats", "1", "--files", "2", "--no-progress"]
+    arguments = ["--measure", "--presets", "phantom", *small]
     assert at_scale.main([*arguments, *files]) == 0
-    row = json.loads(numbers.read_text())["presets"]["phantom"]
+    measured = json.loads(numbers.read_text())
+    assert asked == [(2, (1, 2), (24, 30, 30))]
+    assert measured["scaling"] == {"workers": 2, "efficiency": 0.9, "machine": 0.97}
+    row = measured["presets"]["phantom"]
     assert row["cpu_seconds"] > 0
+    assert row["grid_seconds"] > 0
     assert row["entry_bytes"] > 0
     text = page.read_text()
     assert text.startswith("before")
