@@ -91,7 +91,7 @@ class ZoneConstrainedCrossAttention(Connector):
         Inferred: mm as unit and 10000 as base of the positions, LayerNorm on the slices and no residual
         (eq. 3 has none), 2048 as hidden width, torch's defaults of the layer (dropout 0.1, norms behind),
         what an empty zone sees, and how the queries come from a singular value decomposition. Several
-        queries a zone and zones by masks are ours.
+        queries a zone and zones by masks are ours. Keys have no bias, as it would have no effect.
     """
 
     def __init__(
@@ -133,7 +133,9 @@ class ZoneConstrainedCrossAttention(Connector):
         self.empty_tokens = None if self.borrow else nn.Parameter(torch.zeros(num_zones, queries_per_zone, embed_dim))
         self.norm = nn.LayerNorm(channels) if norm else nn.Identity()
         self.query_proj, self.out_proj = nn.Linear(embed_dim, embed_dim), nn.Linear(embed_dim, embed_dim)
-        self.key_proj, self.value_proj = nn.Linear(channels, embed_dim), nn.Linear(channels, embed_dim)
+        # softmax cancels a bias of the keys: it would get no gradient, which distributed training refuses
+        self.key_proj = nn.Linear(channels, embed_dim, bias=False)
+        self.value_proj = nn.Linear(channels, embed_dim)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(embed_dim, num_heads, hidden_dim, dropout, batch_first=True)
             for _ in range(num_layers)
@@ -258,8 +260,8 @@ class ZoneConstrainedCrossAttention(Connector):
         """Initialise the projections as ``nn.MultiheadAttention`` does."""
         for part in (self.query_proj, self.key_proj, self.value_proj):
             nn.init.xavier_uniform_(part.weight)
+        for part in (self.query_proj, self.value_proj, self.out_proj):
             nn.init.zeros_(part.bias)
-        nn.init.zeros_(self.out_proj.bias)
 
 
 def _check_choices(**values: tuple[str, Any]) -> None:
