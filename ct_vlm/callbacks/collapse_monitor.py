@@ -13,6 +13,7 @@ import torch
 from lightning import Callback
 
 from ct_vlm.callbacks.collapse import CollapsePoint, CollapseRule
+from ct_vlm.callbacks.padding import pad_to_longest
 from ct_vlm.errors import ConfigError
 from ct_vlm.files import atomic_path
 from ct_vlm.metrics import visual_reliance
@@ -114,9 +115,8 @@ class CollapseMonitor(Callback):
     def _scores(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         loaders: Any = trainer.val_dataloaders
         loader = loaders[0] if isinstance(loaders, list) else loaders
-        batches = [
-            pl_module._apply_batch_transfer_handler(batch) for batch in itertools.islice(loader, self.max_batches)
-        ]
+        kept = itertools.islice(loader, self.max_batches)
+        batches = pad_to_longest([pl_module._apply_batch_transfer_handler(batch) for batch in kept])
         from ct_vlm.metrics.reliance import ClinicalScorer
 
         with torch.no_grad():

@@ -141,6 +141,8 @@ class TextTargetDataModule(LightningDataModule):
         if embedder is None:
             return added
         device = batch["labels"].device if "labels" in batch else torch.device("cpu")
+        if isinstance(embedder, torch.nn.Module):
+            embedder.to(device)
         added["text_embedding"] = embedder(texts).to(device)
         if batch.get("labels") is not None:
             added.update(self._conditions(batch["labels"], embedder))

@@ -35,9 +35,13 @@ def hand_over(task: nn.Module, sources: Mapping[str, str]) -> dict[str, Transfer
         ConfigError: If a part does not exist.
     """
     reports = {}
+    # a checkpoint that several parts come from is read once
+    checkpoints: dict[str, Any] = {}
     for part, source in sources.items():
         path, _, name = str(source).partition("#")
-        loaded = _load(path)
+        if path not in checkpoints:
+            checkpoints[path] = _load(path)
+        loaded = checkpoints[path]
         reports[part] = transfer(_part(loaded, name or part, path), _part(task, part, "the task"))
         _log.info("%s <- %s: %s", part, source, reports[part])
     return reports

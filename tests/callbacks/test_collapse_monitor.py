@@ -9,7 +9,9 @@ from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from ct_vlm.callbacks import CollapseMonitor, CollapsePoint, CollapseRule
+from ct_vlm.callbacks.padding import pad_to_longest
 from ct_vlm.errors import ConfigError
+from ct_vlm.features import Features
 from ct_vlm.text.labels import CT_RATE_LABELS
 
 TEXTS = {"Pleural effusion": "Pleural effusion is seen.", "Cardiomegaly": "Cardiomegaly."}
@@ -99,6 +101,19 @@ def test_the_rule_needs_patience_a_fall_and_a_better_loss() -> None:
     assert rule.findings([good, CollapsePoint(1, 0.33, 1.1, 0.1)]) == []
     assert rule.findings([CollapsePoint(0, 0.0, 1.0, 0.0)]) == []
     assert "other patients" in rule.findings([CollapsePoint(0, 0.3, 1.0, 0.01)])[0]
+
+
+def test_volumes_of_different_length_can_change_places() -> None:
+    short = Features([torch.ones(2, 3, 4)], [(3, 1, 1)], torch.arange(3.0).expand(2, 3))
+    long = Features([torch.ones(1, 5, 4)], [(5, 1, 1)], torch.arange(5.0)[None], torch.tensor([[False] * 4 + [True]]))
+    first, second = (batch["features"] for batch in pad_to_longest([{"features": short}, {"features": long}]))
+    assert first.grids == second.grids == [(5, 1, 1)]
+    assert first.levels[0].shape == (2, 5, 4)
+    assert first.padding_mask.tolist() == [[False] * 3 + [True] * 2] * 2
+    assert second.padding_mask.tolist() == [[False] * 4 + [True]]
+    assert first.slice_position_mm.shape == (2, 5)
+    volumes = [{"image": torch.zeros(1, 1, 2, 2, 2)}, {"image": torch.zeros(1, 1, 3, 2, 2)}]
+    assert [b["image"].shape[2] for b in pad_to_longest(volumes)] == [2, 3]
 
 
 def test_wrong_use_is_refused(tmp_path) -> None:
