@@ -18,7 +18,11 @@ from benchmarks.studies.medregion.recipe import (
     StudyRecipe,
     TrainRecipe,
 )
+from benchmarks.studies.medregion.scans import CoarseEncoder
 from benchmarks.studies.medregion.selection import POLICIES
+from benchmarks.studies.medregion.training import teachable
+from ct_vlm.datamodules import FeatureDataset
+from ct_vlm.encoders import SliceEncoder
 from ct_vlm.modules import R2TokenPooling
 from ct_vlm.phantoms import make_phantom
 from ct_vlm.text.regions import MEDREGION_REGIONS
@@ -36,6 +40,7 @@ RECIPE = StudyRecipe(
         held_out=3,
         texts=4,
         language=STEP,
+        impression=STEP,
         connector=STEP,
         report=STEP,
         vocab_size=300,
@@ -50,18 +55,39 @@ def out(tmp_path_factory):
 
 
 def test_ablations_run_from_phantoms_to_a_table_and_are_read_when_asked_again(out, capsys):
-    arguments = ["ablations", "--seeds", "0", "--out", str(out), "--parts", "full", "LITA", "--no-progress"]
+    arguments = ["ablations", "--seeds", "0", "--out", str(out), "--parts", "R² + mask", "--no-progress"]
     assert main(arguments, RECIPE) == 0
     rows = json.loads((out / "ablations.json").read_text())
-    assert [row["parts"] for row in rows] == ["full", "LITA"]
-    assert all(row["scans"] == 3 and 0 <= row["micro_f1"] <= 1 and "shuffled_micro_f1" in row for row in rows)
-    assert rows[0]["trained_parameters"] > rows[1]["trained_parameters"]
-    assert "| LITA |" in capsys.readouterr().out
-    records = json.loads((out / "seed0" / "full" / "records.json").read_text())
+    assert [row["parts"] for row in rows] == ["R² + mask"]
+    assert rows[0]["scans"] == 3
+    assert 0 <= rows[0]["micro_f1"] <= 1
+    assert "shuffled_micro_f1" in rows[0]
+    assert "| R² + mask |" in capsys.readouterr().out
+    run = out / "seed0" / "R²_+_mask"
+    records = json.loads((run / "records.json").read_text())
     assert set(records[0]["region_reports"]) == set(MEDREGION_REGIONS)
-    before = (out / "seed0" / "full" / "scores.json").stat().st_mtime_ns
+    before = (run / "scores.json").stat().st_mtime_ns
     assert main(arguments, RECIPE) == 0
-    assert (out / "seed0" / "full" / "scores.json").stat().st_mtime_ns == before
+    assert (run / "scores.json").stat().st_mtime_ns == before
+
+
+def test_texts_of_normal_regions_are_thinned_and_findings_kept():
+    texts = {"lung": "A 9 mm nodule in the left upper lobe.", "upper abdomen": "The liver is normal."}
+    scans = FeatureDataset([torch.zeros(40, 1, 1)], [(1, 1, 1)], [{"region_reports": texts} for _ in range(40)])
+    kept = [item["region_reports"] for item in teachable(scans, 0.4, seed=0).items]
+    assert all("lung" in item for item in kept)
+    assert 8 < sum("upper abdomen" in item for item in kept) < 24
+    normal = FeatureDataset([torch.zeros(1, 1, 1)], [(1, 1, 1)], [{"region_reports": {"lung": "Lungs are clear."}}])
+    assert len(teachable(normal, 0.0, seed=0)) == 0
+
+
+def test_coarse_features_pool_to_the_same_tokens():
+    encoder = SliceEncoder(RECIPE.encoder.backbone, (1, 2), 3).eval()
+    image, pooling = torch.rand(1, 3, 4, 48, 48), R2TokenPooling(num_slow=2, slow_grid=(2, 2), policy="uniform")
+    with torch.no_grad():
+        fine, coarse = encoder(image), CoarseEncoder(encoder)(image)
+    assert coarse.grids == [(4, 4, 4)] * 2
+    torch.testing.assert_close(pooling.pool_features(coarse).tokens, pooling.pool_features(fine).tokens)
 
 
 def test_selection_scores_every_policy_at_one_number_of_tokens(out, capsys):

@@ -6,7 +6,7 @@ language model then knows how to put facts of its context into sentences, as a p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from benchmarks.studies.medregion.recipe import AblationRecipe, Shape
 
 _FIRST_TEXT = FIRST_SEED + 10**8
+_SIDES: tuple[Literal["right", "left"], ...] = ("right", "left")
 Example = tuple[str, str]
 
 
@@ -73,15 +74,8 @@ def region_examples(count: int, shape: Shape) -> list[Example]:
 
 def _attribute_words() -> str:
     """Return a text with the words of patient attributes, so that the tokenizer knows them."""
-    names = (
-        ("lung", "right"),
-        ("lung", "left"),
-        ("heart", None),
-        ("liver", None),
-        ("kidney", "right"),
-        ("kidney", "left"),
-    )
-    organs = tuple(Organ(name, side, 10.0, is_partial=True) for name, side in names)
+    pairs = [Organ(name, side, 10.0, is_partial=True) for name in ("lung", "kidney") for side in _SIDES]
+    organs = (*pairs, *(Organ(name, None, 10.0, is_partial=True) for name in ("heart", "liver")))
     return render_attributes(PatientAttributes(organs))
 
 

@@ -95,24 +95,26 @@ class AblationRecipe:
         texts: Scans whose texts the language model is pretrained on; their volumes are never drawn.
         longest: Longest prompt and text, in tokens, that the language model is pretrained on.
         language: Pretraining of the language model on texts alone, our stand-in for Llama-3.
-        connector: Stage 1: connector of R² tokens and language model, on impressions.
+        impression: Stage 1: connector of R² tokens and language model, on impressions.
+        connector: The same parts, region by region.
         report: Stage 2: all connectors and language model, region by region.
+        normal_share: Share of the texts without a finding that regions are learnt from.
         slow_grid: Tokens of a slice that is kept in detail.
-        regions_per_sample: Regions of each scan that a step of stage 2 takes.
         vocab_size: Size of the tokenizer.
         max_new_tokens: Longest text of a region.
     """
 
     train: int = 2000
     held_out: int = 300
-    scored: int = 200
+    scored: int = 150
     texts: int = 6000
     longest: int = 90
     language: TrainRecipe = TrainRecipe(steps=500, batch_size=24, lr=8e-3)
-    connector: TrainRecipe = TrainRecipe(steps=400, batch_size=24, lr=8e-3)
-    report: TrainRecipe = TrainRecipe(steps=200, batch_size=10, lr=8e-3)
+    impression: TrainRecipe = TrainRecipe(steps=300, batch_size=24, lr=8e-3)
+    connector: TrainRecipe = TrainRecipe(steps=500, batch_size=14, lr=8e-3)
+    report: TrainRecipe = TrainRecipe(steps=80, batch_size=14, lr=6e-3)
+    normal_share: float = 0.4
     slow_grid: tuple[int, int] = (2, 2)
-    regions_per_sample: int = 2
     vocab_size: int = 1000
     max_new_tokens: int = 72
 

@@ -6,12 +6,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import seed_everything
 from rich.progress import track
 
+from benchmarks.studies.medregion.packing import PackedReportLightningModule
 from ct_vlm.cli.demo.training import train_stage
 from ct_vlm.datamodules import FeatureDataModule
+from ct_vlm.metrics import RuleLabeler
 from ct_vlm.metrics.regional import region_scores
 from ct_vlm.models import medregion_ct, transfer
 from ct_vlm.models.medregion_ct import CONFIGS
@@ -57,46 +60,44 @@ class Parts:
         self.encoder, self.decoder, self.preset = encoder, decoder, preset
 
     def task(
-        self, options: Mapping[str, Any], recipe: AblationRecipe, *, stage: Literal[1, 2]
+        self, options: Mapping[str, Any], recipe: AblationRecipe, training: TrainRecipe, *, stage: Literal[1, 2]
     ) -> ReportLightningModule:
         """Return the task of a stage, with untrained connectors.
 
         Args:
             options: Of :func:`ct_vlm.models.medregion_ct`.
             recipe: Settings.
-            stage: 1 or 2.
+            training: Settings of this part of training.
+            stage: 1 is asked for whole texts, 2 for regions.
         """
         size = replace(
             CONFIGS["tiny"],
-            num_slices=(self.preset.size or (0, 0, 0))[0],
+            num_slices=_slices_of(self.preset),
             slow_grid=recipe.slow_grid,
             uniform=(len(MEDREGION_REGIONS), recipe.slow_grid),
         )
-        regions = {"regions_per_sample": recipe.regions_per_sample}
-        model = medregion_ct(
-            size,
-            tokenizer=self.decoder.tokenizer,
-            encoder=self.encoder,
-            stage=stage,
-            region_options=regions,
-            **options,
-        )
+        model = medregion_ct(size, tokenizer=self.decoder.tokenizer, encoder=self.encoder, stage=stage, **options)
         transfer(self.decoder, model.decoder)
         model.preset = self.preset
-        settings = recipe.connector if stage == 1 else recipe.report
-        task: ReportLightningModule = ReportLightningModule.from_model(
+        kind = ReportLightningModule if stage == 1 else PackedReportLightningModule
+        task: ReportLightningModule = kind.from_model(
             model,
-            OptimizerConfig("muon", lr=settings.lr),
+            OptimizerConfig("muon", lr=training.lr),
             frozen=["encoder"],
             generation={"max_new_tokens": recipe.max_new_tokens},
         )
         return task
 
 
+def _slices_of(preset: CTPreset) -> int:
+    """Return the slices of a volume that a preset makes."""
+    return int((preset.size or (0,))[0] or 0)
+
+
 def train_connector(
     out: Path, parts: Parts, scans: FeatureDataset, policy: str, recipe: AblationRecipe, seed: int, *, progress: bool
 ) -> ReportLightningModule:
-    """Train stage 1, or read it: from R² tokens to impressions.
+    """Train stage 1, or read it: from R² tokens to impressions, then to the texts of regions.
 
     An impression is a dozen words that all depend on the image, so that the connector learns from
     every one of them. All sets of parts that choose slices alike go on from here.
@@ -110,14 +111,19 @@ def train_connector(
         seed: Seed of weights and orders.
         progress: Show progress bars.
     """
+    options = {"policy": policy, "mask_tokens": False, "attributes": False}
     seed_everything(seed, verbose=False)
-    task = parts.task({"policy": policy, "mask_tokens": False, "attributes": False}, recipe, stage=1)
     asked = scans.select(
         range(len(scans)),
         report=[item["impressions"] for item in scans.items],
         prompt=[IMPRESSION_PROMPT] * len(scans),
     )
-    return _fit(task, asked, recipe.connector, out / f"stage1_{policy}", seed, progress=progress)
+    first = parts.task(options, recipe, recipe.impression, stage=1)
+    first = _fit(first, asked, recipe.impression, out / f"stage1_{policy}", seed, progress=progress)
+    second = parts.task(options, recipe, recipe.connector, stage=2)
+    _go_on(first, second)
+    taught = teachable(scans, recipe.normal_share, seed)
+    return _fit(second, taught, recipe.connector, out / f"stage1_{policy}_regions", seed, progress=progress)
 
 
 def train_report(
@@ -144,10 +150,36 @@ def train_report(
     policy = str(options.get("policy", "region_argmax"))
     first = train_connector(out.parent, parts, scans, policy, recipe, seed, progress=progress)
     seed_everything(seed, verbose=False)
-    task = parts.task(options, recipe, stage=2)
-    transfer(first.connectors[0], task.connectors[0])
-    transfer(first.decoder, task.decoder)
-    return _fit(task, scans, recipe.report, out / "stage2", seed, progress=progress)
+    task = parts.task(options, recipe, recipe.report, stage=2)
+    _go_on(first, task)
+    taught = teachable(scans, recipe.normal_share, seed)
+    return _fit(task, taught, recipe.report, out / "stage2", seed, progress=progress)
+
+
+def teachable(scans: FeatureDataset, share: float, seed: int) -> FeatureDataset:
+    """Return scans without most texts of normal regions, which all say the same.
+
+    Args:
+        scans: Training scans.
+        share: Share of texts without a finding that is kept.
+        seed: Decides which.
+    """
+    rng = np.random.default_rng(seed)
+    labeler = RuleLabeler()
+    kept: list[dict[str, str]] = []
+    for item in scans.items:
+        texts = item["region_reports"]
+        found = np.asarray(labeler(list(texts.values()))).any(1)
+        drawn = rng.random(len(texts)) < share
+        kept.append({name: text for (name, text), keep in zip(texts.items(), found | drawn, strict=True) if keep})
+    rows = [row for row, texts in enumerate(kept) if texts]
+    return scans.select(rows, region_reports=[kept[row] for row in rows])
+
+
+def _go_on(first: ReportLightningModule, then: ReportLightningModule) -> None:
+    """Hand the connector of R² tokens and the language model to the next part of training."""
+    transfer(first.connectors[0], then.connectors[0])
+    transfer(first.decoder, then.decoder)
 
 
 def _fit(
