@@ -5,7 +5,6 @@ Paper: Ker-VLJEPA-3B, https://arxiv.org/abs/2603.23308 (posterior collapse).
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +20,14 @@ class CollapsePoint:
         epoch: Epoch of the validation.
         gen_f1: F1 of the labels of written reports.
         lm_loss: Validation loss of the language model.
-        gap: ``gen_f1`` less what is left of it when the volumes are another patient's.
+        gap: ``gen_f1`` less what is left of it when the volumes are another patient's; None if one
+            patient has more than half of the samples, so that volumes cannot be exchanged.
     """
 
     epoch: int
     gen_f1: float
     lm_loss: float
-    gap: float
+    gap: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -78,9 +78,9 @@ class CollapseRule:
             )
         if all(self._ignores(point) for point in recent):
             last = recent[-1]
+            left = last.gen_f1 - (last.gap or 0.0)
             found.append(
-                "reports score the same with the volumes of other patients "
-                f"({last.gen_f1:.3f} and {last.gen_f1 - last.gap:.3f})"
+                f"reports score the same with the volumes of other patients ({last.gen_f1:.3f} and {left:.3f})"
             )
         return found
 
@@ -89,4 +89,4 @@ class CollapseRule:
 
     def _ignores(self, point: CollapsePoint) -> bool:
         # a model that scores nothing has nothing to lose
-        return point.gen_f1 > 0 and not math.isnan(point.gap) and point.gap <= self.gap * point.gen_f1
+        return point.gen_f1 > 0 and point.gap is not None and point.gap <= self.gap * point.gen_f1

@@ -14,9 +14,11 @@ from lightning import Callback
 
 from ct_vlm.callbacks.collapse import CollapsePoint, CollapseRule
 from ct_vlm.callbacks.padding import pad_to_longest
-from ct_vlm.errors import ConfigError
+from ct_vlm.errors import ConfigError, DatasetError
 from ct_vlm.files import atomic_path
-from ct_vlm.metrics import visual_reliance
+from ct_vlm.metrics import other_patient_permutation, visual_reliance
+from ct_vlm.metrics.reliance import ClinicalScorer
+from ct_vlm.metrics.reliance_arms import batch_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +41,8 @@ class CollapseMonitor(Callback):
     each of which looks at its own samples.
 
     Args:
-        arms: Arms of :func:`ct_vlm.metrics.visual_reliance` beside ``real``; ``other_patient`` is always run.
+        arms: Arms of :func:`ct_vlm.metrics.visual_reliance` beside ``real``; ``other_patient`` is always run,
+            unless one patient has more than half of the samples.
         every_n_epochs: Epochs from one look to the next.
         max_batches: Validation batches to write for; None takes all.
         rule: When a run counts as collapsed.
@@ -103,7 +106,7 @@ class CollapseMonitor(Callback):
             raise ConfigError(cause, "Name the loss that the task logs, in `loss`.")
         scores = self._scores(trainer, pl_module)
         pl_module.log_dict({f"val/{name}": value for name, value in scores.items()}, sync_dist=True)
-        point = CollapsePoint(trainer.current_epoch, scores["gen_f1"], float(loss), scores[f"gap_{_MAIN}"])
+        point = CollapsePoint(trainer.current_epoch, scores["gen_f1"], float(loss), scores.get(f"gap_{_MAIN}"))
         self.history.append(point)
         findings = self.rule.findings(self.history)
         for finding in findings if trainer.is_global_zero else []:
@@ -117,13 +120,15 @@ class CollapseMonitor(Callback):
         loader = loaders[0] if isinstance(loaders, list) else loaders
         kept = itertools.islice(loader, self.max_batches)
         batches = pad_to_longest([pl_module._apply_batch_transfer_handler(batch) for batch in kept])
-        from ct_vlm.metrics.reliance import ClinicalScorer
-
+        arms = self._possible_arms(trainer, batches)
+        # intervals are not used here, and could not be had over one patient
+        alone = None if _MAIN in arms else list(range(sum(map(batch_size, batches))))
         with torch.no_grad():
             found = visual_reliance(
                 pl_module,
                 batches,
-                arms=self.arms,
+                arms=arms,
+                patients=alone,
                 scorer=ClinicalScorer(self.labeler),
                 seeds=self.seeds,
                 scores=("macro_f1", "micro_f1"),
@@ -133,12 +138,26 @@ class CollapseMonitor(Callback):
             )
         real = found.arms["real"]
         scores = {"gen_f1": real["macro_f1"].value, "gen_micro_f1": real["micro_f1"].value}
-        for arm in self.arms:
+        for arm in arms:
             left = found.arms[arm]["macro_f1"].value
             scores[f"gap_{arm}"] = scores["gen_f1"] - left
             scores[f"reliance_{arm}"] = 1 - left / scores["gen_f1"] if scores["gen_f1"] > 0 else 0.0
         # a label that no sample has gives no F1, and no number that a logger could hold
         return {name: 0.0 if math.isnan(value) else float(value) for name, value in scores.items()}
+
+    def _possible_arms(self, trainer: Trainer, batches: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+        """Return the arms that these samples allow; volumes of one patient cannot all be another's."""
+        patients = [patient for batch in batches for patient in batch.get("patient_id") or []]
+        possible = True
+        try:
+            other_patient_permutation(patients)
+        except DatasetError as error:
+            _log.warning("No reports with volumes of other patients. %s", error)
+            possible = False
+        # processes log the same scores, or they would wait for each other
+        if trainer.strategy.reduce_boolean_decision(possible, all=True):
+            return self.arms
+        return tuple(arm for arm in self.arms if arm != _MAIN)
 
     def _write(self) -> None:
         assert self.history_file is not None  # noqa: S101  (the caller asked)

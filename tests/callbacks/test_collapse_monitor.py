@@ -103,6 +103,19 @@ def test_the_rule_needs_patience_a_fall_and_a_better_loss() -> None:
     assert "other patients" in rule.findings([CollapsePoint(0, 0.3, 1.0, 0.01)])[0]
 
 
+def test_one_patient_alone_is_written_for_without_the_arm(tmp_path, caplog) -> None:
+    monitor = CollapseMonitor(["zeroed"], max_batches=1)
+    items = [{**sample(index), "patient_id": "one"} for index in range(4)]
+    loader = DataLoader(items, batch_size=4, collate_fn=collate)
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    host = Trainer(max_epochs=1, callbacks=[monitor], default_root_dir=tmp_path, enable_checkpointing=False, **options)
+    with caplog.at_level(logging.WARNING, logger="ct_vlm"):
+        host.fit(Writer(9), loader, loader)
+    assert monitor.history[0].gap is None
+    assert "keep their own volume" in caplog.text
+    assert {"val/gap_zeroed", "val/gen_f1"} <= set(host.callback_metrics)
+
+
 def test_volumes_of_different_length_can_change_places() -> None:
     short = Features([torch.ones(2, 3, 4)], [(3, 1, 1)], torch.arange(3.0).expand(2, 3))
     long = Features([torch.ones(1, 5, 4)], [(5, 1, 1)], torch.arange(5.0)[None], torch.tensor([[False] * 4 + [True]]))
