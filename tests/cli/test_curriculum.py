@@ -158,7 +158,7 @@ def test_other_settings_in_a_folder_of_a_run_are_refused(folder: Path, capsys) -
     [
         ("monitor:", "monitr:", "Did you mean `monitor`"),
         ("fit.yaml", "fits.yaml", "names no file"),
-        ('"{second}"', '"{secnd}"', "Did you mean `second`"),
+        ('"{second}"', '"{seconds}"', "Did you mean `second`"),
         ("name: third", "name: second", "is taken"),
         ("mode: min", "mode: low", "mode 'low'"),
         ("    call: curriculum_parts.prepare\n", "", "either `config` or `call`"),
@@ -176,7 +176,7 @@ def test_mistakes_in_the_plan_are_named_before_anything_runs(folder, capsys, old
 
 
 def test_wrong_options_are_named(folder: Path, capsys) -> None:
-    assert curriculum("--until", "secnd") == 2
+    assert curriculum("--until", "seconds") == 2
     assert "Did you mean `second`" in capsys.readouterr().err
     assert curriculum("--set", "trainer.max_epochs") == 2
     assert "OPTION=VALUE" in capsys.readouterr().err
