@@ -14,7 +14,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from IPython import display
+import IPython.display
 
 import ct_vlm
 from ct_vlm import MaskDrivenVisualExtractor, R2TokenPooling, SliceEncoder, load_volume, write_radgenome
@@ -198,7 +198,7 @@ for name, (path, segmenter) in scans.items():
         print(f"  {region.name:24s} {size:>10s}  {where}{'  (fallback)' if region.is_fallback else ''}")
     print(" ", render_attributes(report.attributes)[:160], "...")
     pictures = write_overlays(report, volume, masks, root / name.replace(" ", "_"))
-    display.display(display.Image(pictures[0], width=420))
+    IPython.display.display(IPython.display.Image(pictures[0], width=420))
 
 # %% [markdown]
 # Sizes are those on the scan's own grid: the lung labels of the real scan hold 4.55 L.
