@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ct_vlm.errors import ConfigError
 from ct_vlm.text.laterality import swap_laterality
+from ct_vlm.transforms.configured import Configured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _ONE_SIDED = re.compile(r"lingul|middle lobe|\bRML\b|\bLUL\b|\bLLL\b|\bRUL\b|\bRLL\b", re.IGNORECASE)
 
 
-class FlipSafeAugmentation:
+class FlipSafeAugmentation(Configured):
     """Intensity and small affine changes by MONAI, and an optional text-aware left-right flip.
 
     Image, segmentation and region masks always move together. D (head to foot) and H (front to back) are never
@@ -85,7 +86,7 @@ class FlipSafeAugmentation:
         if rotate_degrees > 15 or scale > 0.25 or translate > 0.25 or not 0 < gamma[0] <= gamma[1]:
             cause = f"Expected small changes, but got {rotate_degrees=}, {scale=}, {translate=}, {gamma=}."
             raise ConfigError(cause, "Stay within 15 degrees, 25 % of size and shift, and a positive gamma range.")
-        self.config: dict[str, Any] = {
+        self.config = {
             "probability": probability,
             "noise_hu": noise_hu,
             "shift_hu": shift_hu,
@@ -102,24 +103,6 @@ class FlipSafeAugmentation:
         self.flip_probability = flip_probability
         self.lateral_pairs = [(int(first), int(second)) for first, second in lateral_pairs]
         self.lateral_regions = [(int(first), int(second)) for first, second in lateral_regions]
-
-    def to_config(self) -> dict[str, Any]:
-        """Return ``{"class_path": ..., "init_args": {...}}`` with JSON values only."""
-        return {"class_path": "ct_vlm.transforms.augment.FlipSafeAugmentation", "init_args": dict(self.config)}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build an augmentation from :meth:`to_config` or from its ``init_args``.
-
-        Raises:
-            ConfigError: If an argument is unknown.
-        """
-        args = config.get("init_args", {}) if "class_path" in config else config
-        try:
-            return cls(**args)
-        except TypeError as error:
-            cause = f"The augmentation cannot be built: {error}."
-            raise ConfigError(cause, "Use the output of `to_config`.") from error
 
     def __call__(self, item: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Return a changed copy of an item; the same seed gives the same change.

@@ -5,7 +5,7 @@ Code of the encoder behind Ker-VLJEPA-3B (DALE-CT, arXiv 2606.07775).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from ct_vlm.errors import ConfigError, ShapeError
+from ct_vlm.transforms.configured import Configured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ class Box(NamedTuple):
         return slab[self.slice, self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-class SlabViews:
+class SlabViews(Configured):
     """Cut "semi-3D" views out of a few neighbouring slices.
 
     Global views are crops of the slab's middle slice, local ones of slices drawn anew for each: what
@@ -106,7 +107,7 @@ class SlabViews:
         guidance_probability: float = 0.8,
         finding_labels: Sequence[int] = (),
     ) -> None:
-        self.config: dict[str, Any] = {
+        self.config = {
             "global_size": global_size,
             "local_size": local_size,
             "num_global": num_global,
@@ -127,24 +128,6 @@ class SlabViews:
         _check(self.config)
         self.num_global, self.num_local = num_global, num_local
         self.slab_mm = slab_mm
-
-    def to_config(self) -> dict[str, Any]:
-        """Return ``{"class_path": ..., "init_args": {...}}`` with JSON values only."""
-        return {"class_path": "ct_vlm.transforms.slab_views.SlabViews", "init_args": dict(self.config)}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build views from :meth:`to_config` or from its ``init_args``.
-
-        Raises:
-            ConfigError: If an argument is unknown.
-        """
-        args = config.get("init_args", {}) if "class_path" in config else config
-        try:
-            return cls(**args)
-        except TypeError as error:
-            cause = f"The views cannot be built: {error}."
-            raise ConfigError(cause, "Use the output of `to_config`.") from error
 
     def span(self, depth: int, spacing_mm: float, seed: int) -> slice:
         """Draw which slices of a volume make a slab; every position is equally likely.
