@@ -43,6 +43,7 @@ RECIPE = StudyRecipe(
         impression=STEP,
         connector=STEP,
         report=STEP,
+        longer=STEP,
         vocab_size=300,
         max_new_tokens=4,
     ),

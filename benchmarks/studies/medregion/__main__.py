@@ -12,10 +12,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ct_vlm.encoders import SliceEncoder
 
 # before numpy or torch is imported: a thread that waits for another one counts as work
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -28,7 +30,7 @@ from benchmarks.studies.medregion.encoder import pretrained_encoder  # noqa: E40
 from benchmarks.studies.medregion.recipe import StudyRecipe  # noqa: E402
 from benchmarks.studies.medregion.selection import run_selection  # noqa: E402
 from benchmarks.studies.medregion.tables import ablation_table, selection_table  # noqa: E402
-from benchmarks.studies.medregion.training import ABLATIONS  # noqa: E402
+from benchmarks.studies.medregion.training import ABLATIONS, LONGER  # noqa: E402
 from ct_vlm.cli.output import complain, say  # noqa: E402
 from ct_vlm.errors import CTVLMError  # noqa: E402
 from ct_vlm.files import atomic_path  # noqa: E402
@@ -44,7 +46,11 @@ def make_parser() -> argparse.ArgumentParser:
         study.add_argument("--out", type=Path, required=True, metavar="DIR", help="phantoms, weights and results")
         study.add_argument("--no-progress", action="store_true", help="no progress bars")
     studies.choices["ablations"].add_argument(
-        "--parts", nargs="+", choices=tuple(ABLATIONS), default=list(ABLATIONS), help="some of the sets (default: all)"
+        "--parts",
+        nargs="+",
+        choices=(*ABLATIONS, LONGER),
+        default=list(ABLATIONS),
+        help="default: the five of the paper",
     )
     return parser
 
@@ -68,9 +74,7 @@ def main(arguments: Sequence[str] | None = None, recipe: StudyRecipe | None = No
         else:
             encoder = pretrained_encoder(args.out / "encoder", settings.encoder, settings.shape, progress=progress)
             rows = [
-                row
-                for seed in args.seeds
-                for row in run_selection(encoder, settings.shape, settings.selection, seed, progress=progress)
+                row for seed in args.seeds for row in _selection(args.out, encoder, settings, seed, progress=progress)
             ]
             table = selection_table(rows)
     except CTVLMError as error:
@@ -80,6 +84,20 @@ def main(arguments: Sequence[str] | None = None, recipe: StudyRecipe | None = No
         path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     say(table)
     return 0
+
+
+def _selection(
+    out: Path, encoder: SliceEncoder, settings: StudyRecipe, seed: int, *, progress: bool
+) -> list[dict[str, Any]]:
+    """Return the rows of one seed, read where they are kept."""
+    file = out / f"seed{seed}" / "selection.json"
+    if not file.is_file():
+        rows = run_selection(encoder, settings.shape, settings.selection, seed, progress=progress)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(file) as path:
+            path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.studies.medregion.encoder import pretrained_encoder, study_preset
 from benchmarks.studies.medregion.language import pretrained_language_model
 from benchmarks.studies.medregion.scans import encoded_scans, write_scans
-from benchmarks.studies.medregion.training import ABLATIONS, Parts, held_out_records, score_run, train_report
+from benchmarks.studies.medregion.training import ABLATIONS, LONGER, Parts, held_out_records, score_run, train_report
 from ct_vlm.cli.output import say
 from ct_vlm.files import atomic_path
 
@@ -29,7 +29,7 @@ def run_ablations(
         out: Folder of the study.
         recipe: Settings.
         seeds: Seeds of phantoms, weights and orders.
-        names: Which of :data:`ABLATIONS`.
+        names: Which of :data:`ABLATIONS`, or :data:`LONGER`.
         progress: Show progress bars.
     """
     rows = []
@@ -51,7 +51,7 @@ def run_one(out: Path, recipe: StudyRecipe, seed: int, name: str, *, progress: b
         out: Folder of the study.
         recipe: Settings.
         seed: Seed of phantoms, weights and orders.
-        name: One of :data:`ABLATIONS`.
+        name: One of :data:`ABLATIONS`, or :data:`LONGER`.
         progress: Show progress bars.
     """
     encoder = pretrained_encoder(out / "encoder", recipe.encoder, recipe.shape, progress=progress)
@@ -64,9 +64,10 @@ def run_one(out: Path, recipe: StudyRecipe, seed: int, name: str, *, progress: b
         folder,
         Parts(encoder, decoder, study_preset(recipe.shape)),
         scans["train"],
-        ABLATIONS[name],
+        ABLATIONS.get(name, {}),
         recipe.ablation,
         seed,
+        longer=name == LONGER,
         progress=progress,
     )
     trained = time.process_time()

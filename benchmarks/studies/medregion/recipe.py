@@ -98,6 +98,7 @@ class AblationRecipe:
         impression: Stage 1: connector of R² tokens and language model, on impressions.
         connector: The same parts, region by region.
         report: Stage 2: all connectors and language model, region by region.
+        longer: Stage 2 of one more run with all parts.
         normal_share: Share of the texts without a finding that regions are learnt from.
         slow_grid: Tokens of a slice that is kept in detail.
         vocab_size: Size of the tokenizer.
@@ -113,6 +114,7 @@ class AblationRecipe:
     impression: TrainRecipe = TrainRecipe(steps=300, batch_size=24, lr=8e-3)
     connector: TrainRecipe = TrainRecipe(steps=500, batch_size=14, lr=8e-3)
     report: TrainRecipe = TrainRecipe(steps=80, batch_size=14, lr=6e-3)
+    longer: TrainRecipe = TrainRecipe(steps=400, batch_size=14, lr=8e-3)
     normal_share: float = 0.4
     slow_grid: tuple[int, int] = (2, 2)
     vocab_size: int = 1000

@@ -23,10 +23,20 @@ def ablation_table(rows: Sequence[Row]) -> str:
         >>> row = {"parts": "full", "seed": 0, "micro_f1": 0.5, "macro_f1": 0.4, "shuffled_micro_f1": 0.1}
         >>> row.update(bleu_mean=0.3, distinct_reports=7, regions={"lung": {"micro_f1": 0.6, "bleu_mean": None}})
         >>> print(ablation_table([row, {**row, "seed": 1, "micro_f1": 0.7}]).splitlines()[-1])
-        | full | .600 (.500 to .700) | .400 (.400 to .400) | .100 (.100 to .100) | .600 | .300 | 7 |
+        | full | 0, 1 | .600 (.500 to .700) | .400 (.400 to .400) | .100 (.100 to .100) | .600 | .300 | 7 |
     """
-    head = ("parts", "micro F1", "macro F1", "another patient's volume", "micro F1 in the lung", "BLEU", "distinct")
+    head = (
+        "parts",
+        "seeds",
+        "micro F1",
+        "macro F1",
+        "another patient's volume",
+        "micro F1 in the lung",
+        "BLEU",
+        "distinct",
+    )
     columns: tuple[Callable[[Sequence[Row]], str], ...] = (
+        _seeds,
         lambda group: _range(group, "micro_f1"),
         lambda group: _range(group, "macro_f1"),
         lambda group: _range(group, "shuffled_micro_f1"),
@@ -45,7 +55,7 @@ def selection_table(rows: Sequence[Row]) -> str:
     Args:
         rows: From :func:`benchmarks.studies.medregion.selection.run_selection`.
     """
-    head = ("lesion in", "slices kept", "tokens", "macro AUROC", "right region")
+    head = ("lesion in", "slices kept", "tokens", "seeds", "macro AUROC", "right region")
     keys = dict.fromkeys((row["placement"], row["policy"]) for row in rows)
     groups = [[row for row in rows if (row["placement"], row["policy"]) == key] for key in keys]
     cells = [
@@ -53,6 +63,7 @@ def selection_table(rows: Sequence[Row]) -> str:
             group[0]["placement"],
             group[0]["policy"],
             str(group[0]["tokens"]),
+            _seeds(group),
             _range(group, "macro_auroc"),
             _range(group, "right_region"),
         ]
@@ -64,6 +75,10 @@ def selection_table(rows: Sequence[Row]) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    return ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
 
 
 def _range(rows: Sequence[Row], key: str) -> str:

@@ -41,6 +41,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 """Rows of the paper's Table 1, as arguments of :func:`ct_vlm.models.medregion_ct`."""
 
+LONGER = "full, longer"
+"""All parts with more steps of stage 2: no row of the paper's, and not to be compared with the others."""
+
 IMPRESSION_PROMPT = "Write the impression:"
 """What stage 1 asks for."""
 
@@ -134,6 +137,7 @@ def train_report(
     recipe: AblationRecipe,
     seed: int,
     *,
+    longer: bool = False,
     progress: bool,
 ) -> ReportLightningModule:
     """Train stage 2, or read it: connectors and language model, from the connector of stage 1.
@@ -145,15 +149,17 @@ def train_report(
         options: Of :func:`ct_vlm.models.medregion_ct`.
         recipe: Settings.
         seed: Seed of weights and orders.
+        longer: Whether stage 2 has the steps of ``recipe.longer``.
         progress: Show progress bars.
     """
     policy = str(options.get("policy", "region_argmax"))
+    training = recipe.longer if longer else recipe.report
     first = train_connector(out.parent, parts, scans, policy, recipe, seed, progress=progress)
     seed_everything(seed, verbose=False)
-    task = parts.task(options, recipe, recipe.report, stage=2)
+    task = parts.task(options, recipe, training, stage=2)
     _go_on(first, task)
     taught = teachable(scans, recipe.normal_share, seed)
-    return _fit(task, taught, recipe.report, out / "stage2", seed, progress=progress)
+    return _fit(task, taught, training, out / "stage2", seed, progress=progress)
 
 
 def teachable(scans: FeatureDataset, share: float, seed: int) -> FeatureDataset:
