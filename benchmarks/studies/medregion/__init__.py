@@ -1,0 +1,1 @@
+"""What MedRegion-CT's parts bring on phantoms."""
