@@ -15,7 +15,7 @@ from ct_vlm.errors import ConfigError
 from ct_vlm.modules import NormCalibrator
 
 
-class Task(LightningModule):
+class CountsCalibrations(LightningModule):
     """Tokens that grow from epoch to epoch."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Task(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.0)
 
 
-def fit(task: Task, **options: Any) -> list[float]:
+def fit(task: CountsCalibrations, **options: Any) -> list[float]:
     """Train for three epochs of two batches and return the mean length in each step."""
     trainer = Trainer(
         max_epochs=3,
@@ -49,21 +49,21 @@ def fit(task: Task, **options: Any) -> list[float]:
 
 
 def test_first_batch_of_every_epoch_calibrates() -> None:
-    assert fit(Task()) == [1.0] * 6
+    assert fit(CountsCalibrations()) == [1.0] * 6
 
 
 def test_every_second_epoch() -> None:
-    assert fit(Task(), every_n_epochs=2) == [1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
+    assert fit(CountsCalibrations(), every_n_epochs=2) == [1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
 
 
 def test_a_frozen_scale_stays() -> None:
-    task = Task()
+    task = CountsCalibrations()
     task.calibrator.requires_grad_(False)
     assert fit(task) == [0.5, 0.5, 1.0, 1.0, 1.5, 1.5]
 
 
 def test_a_run_that_goes_on_within_an_epoch_keeps_its_scale() -> None:
-    first, again, task = NormCalibration(), NormCalibration(), Task()
+    first, again, task = NormCalibration(), NormCalibration(), CountsCalibrations()
     first.on_train_epoch_start(SimpleNamespace(current_epoch=3), task)
     again.load_state_dict(first.state_dict())
     task.calibrator._pending = False

@@ -13,7 +13,7 @@ from ct_vlm.errors import ConfigError
 F1 = [0.1, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.4]
 
 
-class Task(LightningModule):
+class HalvedSteps(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.lora_part = nn.Linear(3, 1)
@@ -46,7 +46,7 @@ def fit(task, folder, *callbacks, epochs, ckpt_path=None):
 
 
 def test_parts_stop_after_their_epochs_and_the_rest_goes_on(tmp_path) -> None:
-    task = Task()
+    task = HalvedSteps()
     rest = task.rest.weight.detach().clone()
     fit(task, tmp_path, FreezeAfterEpoch("lora", 2), epochs=4)
     assert not torch.equal(task.seen[0], task.seen[1])
@@ -56,13 +56,13 @@ def test_parts_stop_after_their_epochs_and_the_rest_goes_on(tmp_path) -> None:
 
 
 def test_rates_fall_when_the_metric_stalls_and_a_restart_goes_on_alike(tmp_path) -> None:
-    whole = Task()
+    whole = HalvedSteps()
     fit(whole, tmp_path, ReduceLROnMetric(patience=1), epochs=8)
     # best in epoch 1; one validation without a new best is tolerated
     assert whole.rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025, 0.025])
     saver = ModelCheckpoint(tmp_path, filename="at", save_top_k=-1, every_n_epochs=5, save_on_train_epoch_end=True)
-    fit(Task(), tmp_path, ReduceLROnMetric(patience=1), saver, epochs=5)
-    resumed = Task()
+    fit(HalvedSteps(), tmp_path, ReduceLROnMetric(patience=1), saver, epochs=5)
+    resumed = HalvedSteps()
     fit(resumed, tmp_path, ReduceLROnMetric(patience=1), epochs=8, ckpt_path=tmp_path / "at.ckpt")
     assert resumed.rates == pytest.approx(whole.rates[5:])
 
@@ -71,9 +71,9 @@ def test_wrong_settings_are_refused(tmp_path) -> None:
     with pytest.raises(ConfigError, match="factor"):
         ReduceLROnMetric(factor=1.0)
     with pytest.raises(ConfigError, match="logs no `val/f1`"):
-        fit(Task(), tmp_path, ReduceLROnMetric("val/f1"), epochs=1)
+        fit(HalvedSteps(), tmp_path, ReduceLROnMetric("val/f1"), epochs=1)
     with pytest.raises(ConfigError, match="has a name like"):
-        fit(Task(), tmp_path, FreezeAfterEpoch("qkv", 2), epochs=1)
+        fit(HalvedSteps(), tmp_path, FreezeAfterEpoch("qkv", 2), epochs=1)
     with pytest.raises(ConfigError, match="regular expression"):
         FreezeAfterEpoch("(", 2)
 

@@ -90,7 +90,7 @@ def test_numbers_must_agree():
         FeatureDataset([torch.zeros(3, 8, 4)], [(2, 2, 2)], [{}, {}])
 
 
-class SliceEncoder(Encoder):
+class SliceMeans(Encoder):
     """One token a slice, with the slices' places and padding."""
 
     def __init__(self):
@@ -106,7 +106,7 @@ class SliceEncoder(Encoder):
 
 
 def test_slice_positions_and_padding_stay_with_their_samples(data):
-    encoder = SliceEncoder()
+    encoder = SliceMeans()
     cached = encode_features(encoder, data, "train", batch_size=2, progress=False)
     batch = next(iter(FeatureDataModule({"val": cached}, batch_size=5).val_dataloader()))
     expected = encoder(data.preset.window(torch.stack([Items()[i]["image"] for i in range(5)])))

@@ -31,7 +31,7 @@ class Embedder:
         return torch.tensor([[float(len(text)), float(text.count(" "))] for text in texts])
 
 
-class Task(LightningModule):
+class ReadsTexts(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
@@ -52,7 +52,7 @@ class Task(LightningModule):
 
 
 def test_training_and_validation_get_positive_findings_and_the_test_gets_reports(tmp_path) -> None:
-    data, task = TextTargetDataModule(Data(), embedder=Embedder(), seed=3), Task()
+    data, task = TextTargetDataModule(Data(), embedder=Embedder(), seed=3), ReadsTexts()
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     host = Trainer(max_epochs=4, default_root_dir=tmp_path, enable_checkpointing=False, **quiet)
     host.fit(task, data)
