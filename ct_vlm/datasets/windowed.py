@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from ct_vlm.cache.regions import BasicIndex
     from ct_vlm.transforms import CTPreset
@@ -83,6 +84,35 @@ def window_into(
         for start in range(0, len(part), step):
             slab = part[start : start + step]
             _window(slab, tables, preset.repeat, out[:, first + start : first + start + len(slab)])
+
+
+def window_batch(image: Tensor, preset: CTPreset) -> Tensor:
+    """Return the windowed volumes of a batch, on the device where they are; on a CPU by look-up.
+
+    The values are those of ``preset.window``, in about half its time on a CPU.
+
+    Args:
+        image: HU.
+        preset: Its windows and normalisation.
+
+    **Shape:**
+        - image: ``(B, 1, D, H, W)`` int16.
+        - Output: ``(B, C, D, H, W)`` float32.
+
+    Example:
+        >>> import torch
+        >>> from ct_vlm.datasets.windowed import window_batch
+        >>> from ct_vlm.transforms import get_preset
+        >>> hu = torch.randint(-1000, 1000, (2, 1, 3, 4, 5), dtype=torch.int16)
+        >>> torch.equal(window_batch(hu, get_preset("uvlm")), get_preset("uvlm").window(hu))
+        True
+    """
+    if image.device.type != "cpu" or image.dtype != torch.int16 or image.ndim != 5 or image.shape[1] != 1:
+        return preset.window(image)
+    out = torch.empty(len(image), len(preset.windows) * preset.repeat, *image.shape[2:], dtype=torch.float32)
+    for hu, windowed in zip(image[:, 0], out, strict=True):
+        window_into(hu.numpy(), preset, windowed.numpy())
+    return out
 
 
 @lru_cache(maxsize=8)

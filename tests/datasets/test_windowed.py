@@ -11,9 +11,9 @@ import torch
 from ct_vlm.cache import read_entry
 from ct_vlm.cache.writing import write_entry
 from ct_vlm.datasets import windowed
-from ct_vlm.datasets.windowed import window_into
+from ct_vlm.datasets.windowed import window_batch, window_into
 from ct_vlm.errors import ShapeError
-from ct_vlm.transforms import CTPreset
+from ct_vlm.transforms import CTPreset, get_preset, list_presets
 from ct_vlm.transforms.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -101,3 +101,18 @@ def test_buffers_that_do_not_fit_are_refused() -> None:
             window_into(HU, preset, out)
     with pytest.raises(ShapeError):
         window_into(HU, preset, np.empty((1, 40, 50), np.float32), 3)
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_a_batch_is_windowed_to_the_values_of_the_preset(name: str) -> None:
+    preset = get_preset(name)
+    hu = torch.randint(-2000, 3000, (2, 1, 3, 5, 7), dtype=torch.int16)
+    assert torch.equal(window_batch(hu, preset), preset.window(hu))
+    strided = hu.transpose(2, 4)
+    assert torch.equal(window_batch(strided, preset), preset.window(strided))
+    assert torch.equal(window_batch(hu.int(), preset), preset.window(hu.int()))
+
+
+def test_an_empty_batch_is_windowed() -> None:
+    hu = torch.zeros(0, 1, 3, 5, 7, dtype=torch.int16)
+    assert window_batch(hu, get_preset("uvlm")).shape == get_preset("uvlm").window(hu).shape
