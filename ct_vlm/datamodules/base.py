@@ -9,7 +9,6 @@ from lightning import LightningDataModule
 
 from ct_vlm.datamodules.balancing import class_balanced_weights
 from ct_vlm.datamodules.loader import ResumableDataLoader, make_loader
-from ct_vlm.datasets.windowed import window_batch
 from ct_vlm.errors import ConfigError
 from ct_vlm.transforms import get_preset
 
@@ -139,7 +138,7 @@ class VolumeDataModule(LightningDataModule):
         image = batch.get("image")
         if image is None or image.is_floating_point():
             return batch
-        return {**batch, "image": window_batch(image, self.preset)}
+        return {**batch, "image": self.preset.window(image)}
 
     def _shard(self) -> tuple[int, int]:
         """Return the number of data-parallel processes and this process's rank among them."""

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import math
 import threading
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 
 from ct_vlm.cache.arrays import StoredArray
 from ct_vlm.cache.regions import bounds_of
 from ct_vlm.errors import ShapeError
+from ct_vlm.transforms.window_tables import POINTWISE, look_up, window_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from ct_vlm.cache.regions import BasicIndex
     from ct_vlm.transforms import CTPreset
 
 _SLAB_READ = 2**21  # bytes that are decompressed, or gathered from short rows, before they are windowed
-# values of one look-up stay in the processor's cache; from 2**18 on OpenCV would take threads, for which a forked
-# process waits in vain
-_LOOK_UP = 2**17
 _SCRATCH = threading.local()
 
 
@@ -74,60 +69,16 @@ def window_into(
     if source.dtype != np.int16:
         cause = f"Expected HU as int16, but got {source.dtype}."
         raise ShapeError(cause, "Use `preset.window` for other types.")
-    if preset.norm in ("zscore", "minmax"):
+    if preset.norm not in POINTWISE:
         hu = torch.from_numpy(np.array(source[tuple(slice(*pair) for pair in bounds)]))
         torch.from_numpy(out).copy_(preset.window(hu[None, None])[0])
         return
-    tables = _tables(preset)
+    tables = window_tables(preset.windows, preset.norm, preset.offset, preset.scale)
     step = max(1, _SLAB_READ // max(1, 2 * shape[1] * shape[2]))
     for first, part in _slabs(source, bounds):
         for start in range(0, len(part), step):
             slab = part[start : start + step]
             _window(slab, tables, preset.repeat, out[:, first + start : first + start + len(slab)])
-
-
-def window_batch(image: Tensor, preset: CTPreset) -> Tensor:
-    """Return the windowed volumes of a batch, on the device where they are; on a CPU by look-up.
-
-    The values are those of ``preset.window``, in about half its time on a CPU.
-
-    Args:
-        image: HU.
-        preset: Its windows and normalisation.
-
-    **Shape:**
-        - image: ``(B, 1, D, H, W)`` int16.
-        - Output: ``(B, C, D, H, W)`` float32.
-
-    Example:
-        >>> import torch
-        >>> from ct_vlm.datasets.windowed import window_batch
-        >>> from ct_vlm.transforms import get_preset
-        >>> hu = torch.randint(-1000, 1000, (2, 1, 3, 4, 5), dtype=torch.int16)
-        >>> torch.equal(window_batch(hu, get_preset("uvlm")), get_preset("uvlm").window(hu))
-        True
-    """
-    if image.device.type != "cpu" or image.dtype != torch.int16 or image.ndim != 5 or image.shape[1] != 1:
-        return preset.window(image)
-    out = torch.empty(len(image), len(preset.windows) * preset.repeat, *image.shape[2:], dtype=torch.float32)
-    for hu, windowed in zip(image[:, 0], out, strict=True):
-        window_into(hu.numpy(), preset, windowed.numpy())
-    return out
-
-
-@lru_cache(maxsize=8)
-def _tables(preset: CTPreset) -> NDArray[np.float32]:
-    """Return what becomes of each HU value in each window.
-
-    There are fewer values than voxels of a single slice, and a look-up takes one pass where clipping, shifting and
-    dividing take three. It can give nothing but the values of ``preset.window``.
-
-    **Shape:**
-        - returns: ``(C, 65536)``, in the order of the values as unsigned numbers.
-    """
-    values = torch.from_numpy(np.arange(2**16, dtype=np.uint16).view(np.int16))
-    channels = preset.window(values.view(1, 1, 1, 1, -1))[0, :: preset.repeat]
-    return channels.flatten(1).contiguous().numpy()
 
 
 def _window(hu: NDArray[np.int16], tables: NDArray[np.float32], repeat: int, out: NDArray[np.float32]) -> None:
@@ -136,22 +87,7 @@ def _window(hu: NDArray[np.int16], tables: NDArray[np.float32], repeat: int, out
         rows = _scratch(hu.shape, hu.dtype)
         np.copyto(rows, hu)
         hu = rows
-    numbers = hu.reshape(-1).view(np.uint16)
-    for channel, table in enumerate(tables):
-        place = out[channel * repeat]
-        if place.flags.c_contiguous:
-            _look_up(numbers, table, place.reshape(-1))
-        else:
-            np.copyto(place, table[numbers].reshape(place.shape))
-        for copy in range(1, repeat):
-            np.copyto(out[channel * repeat + copy], place)
-
-
-def _look_up(numbers: NDArray[np.uint16], table: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Write the table's entries."""
-    for start in range(0, len(numbers), _LOOK_UP):
-        part = slice(start, start + _LOOK_UP)
-        cv2.LUT(numbers[part][None], table, dst=out[part][None])
+    look_up(hu, tables, repeat, out)
 
 
 def _scratch(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

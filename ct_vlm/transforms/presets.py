@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from ct_vlm.batch import CANONICAL_AXCODES
 from ct_vlm.errors import ConfigError, ShapeError
-from ct_vlm.transforms import windowing
+from ct_vlm.transforms import window_tables, windowing
 from ct_vlm.transforms.filters import Interpolation
 from ct_vlm.transforms.geometry import GeometryPlan, foreground_box, plan_geometry
 from ct_vlm.transforms.orientation import check_axcodes
@@ -206,8 +206,30 @@ class CTPreset:
         if image.ndim != 5 or image.shape[1] != 1:
             cause = f"Expected HU as (B, 1, D, H, W), but got {tuple(image.shape)}."
             raise ShapeError(cause, "Add the batch and channel axes; window a volume only once.")
+        if self._is_looked_up(image):
+            return self._look_up(image)
         result = windowing.apply_windows(image, self.windows, self.norm, offset=self.offset, scale=self.scale)
         return result.repeat_interleave(self.repeat, dim=1) if self.repeat > 1 else result
+
+    def _is_looked_up(self, image: Tensor) -> bool:
+        """Tell whether a table gives the window's values faster than arithmetic."""
+        import torch  # not at the top: processes that only change geometry do without
+
+        # a table is made of 2**16 values; symbolic tensors of a compiler are another class
+        plain = type(image) is torch.Tensor and image.device.type == "cpu" and image.dtype == torch.int16
+        pays = self.norm in window_tables.POINTWISE and image.numel() > 2**16
+        return plain and pays and not torch.compiler.is_compiling()
+
+    def _look_up(self, image: Tensor) -> Tensor:
+        """Return the windows of volumes on a CPU."""
+        import torch
+
+        tables = window_tables.window_tables(self.windows, self.norm, self.offset, self.scale)
+        shape = (len(image), len(tables) * self.repeat, *image.shape[2:])
+        out = torch.empty(shape, dtype=torch.float32)
+        for hu, windowed in zip(image[:, 0].contiguous(), out, strict=True):
+            window_tables.look_up(hu.numpy(), tables, self.repeat, windowed.numpy())
+        return out
 
     def _triple(self, name: str, kind: type) -> tuple[Any, ...] | None:
         """Return a setting as three positive values or ``None`` entries."""
