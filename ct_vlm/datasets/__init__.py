@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ct_vlm.datasets.ct_rate import CTRateDataset
     from ct_vlm.datasets.epoch_index import EpochIndex
     from ct_vlm.datasets.index_report import IndexReport
+    from ct_vlm.datasets.preferences import Change, PreferencePair, read_preferences, write_preferences
     from ct_vlm.datasets.preprocessing import PreprocessResult, preprocess
     from ct_vlm.datasets.radgenome import RadGenomeDataset, RadGenomeVQA
     from ct_vlm.datasets.segmentation import SegmentationDataset
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "CTRateDataset": "ct_rate",
+    "Change": "preferences",
     "EpochIndex": "epoch_index",
     "IndexReport": "index_report",
+    "PreferencePair": "preferences",
     "PreprocessResult": "preprocessing",
     "RadGenomeDataset": "radgenome",
     "RadGenomeVQA": "radgenome",
@@ -28,13 +31,17 @@ _MODULES = {
     "ShardResult": "shards_writing",
     "SlabDataset": "slabs",
     "preprocess": "preprocessing",
+    "read_preferences": "preferences",
+    "write_preferences": "preferences",
     "write_shards": "shards_writing",
 }
 
 __all__ = [
     "CTRateDataset",
+    "Change",
     "EpochIndex",
     "IndexReport",
+    "PreferencePair",
     "PreprocessResult",
     "RadGenomeDataset",
     "RadGenomeVQA",
@@ -43,6 +50,8 @@ __all__ = [
     "ShardResult",
     "SlabDataset",
     "preprocess",
+    "read_preferences",
+    "write_preferences",
     "write_shards",
 ]
 
