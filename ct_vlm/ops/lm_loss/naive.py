@@ -20,3 +20,15 @@ def lm_loss_naive(hidden: Tensor, weight: Tensor, targets: Tensor, *, mean: bool
     logits = F.linear(hidden, weight)
     logits = logits.float() if logits.itemsize < 4 else logits
     return F.cross_entropy(logits, targets, reduction="mean" if mean else "sum")
+
+
+def lm_losses_naive(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of each row, as :func:`lm_loss_naive`.
+
+    Shape:
+        - hidden: ``(M, E)``; weight: ``(V, E)``; targets: ``(M,)``.
+        - Output: ``(M,)``.
+    """
+    logits = F.linear(hidden, weight)
+    logits = logits.float() if logits.itemsize < 4 else logits
+    return F.cross_entropy(logits, targets, reduction="none")

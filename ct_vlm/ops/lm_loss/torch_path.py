@@ -74,18 +74,18 @@ def _loss_and_grads(
     device = hidden.device
     grad_hidden = torch.empty_like(hidden) if wanted[0] else None
     grad_weight = empty_large(*weight.shape, dtype=kind, device=device) if wanted[1] else None
-    rows = _chunk_rows(len(hidden), len(weight) * kind.itemsize)
+    rows = chunk_rows(len(hidden), len(weight) * kind.itemsize)
     buffer = empty_large(rows, len(weight), dtype=kind, device=device)
     loss = torch.zeros((), dtype=kind, device=device)
     for first in range(0, len(hidden), rows):
         part, target = hidden[first : first + rows], targets[first : first + rows]
-        logits = _product(part, weight.t(), buffer[: len(part)])
+        logits = product(part, weight.t(), buffer[: len(part)])
         loss += _differentiate(logits, target, factor, keep=any(wanted))
         logits = logits.to(hidden.dtype)
         if grad_hidden is not None:
             torch.mm(logits, weight, out=grad_hidden[first : first + rows])
         if grad_weight is not None:
-            _add_product(grad_weight, logits.t(), part, is_first=first == 0)
+            add_product(grad_weight, logits.t(), part, is_first=first == 0)
     return loss, (grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
 
 
@@ -101,22 +101,22 @@ def _differentiate(logits: Tensor, targets: Tensor, factor: float, *, keep: bool
     return (sums.log() + top - picked).sum() * factor
 
 
-def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+def product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
     """Multiply into ``out``, which is wider than half precision."""
     return torch.mm(left, right, out=out) if left.dtype == out.dtype else out.copy_(torch.mm(left, right))
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor, *, is_first: bool) -> None:
+def add_product(total: Tensor, left: Tensor, right: Tensor, *, is_first: bool) -> None:
     """Add a product to a sum, or begin the sum with it."""
     if left.dtype != total.dtype:
         # chunks are summed in single precision
-        product = torch.mm(left, right)
-        total.copy_(product) if is_first else total.add_(product)
+        summand = torch.mm(left, right)
+        total.copy_(summand) if is_first else total.add_(summand)
     else:
         torch.addmm(total, left, right, beta=0 if is_first else 1, out=total)
 
 
-def _chunk_rows(rows: int, row_bytes: int) -> int:
+def chunk_rows(rows: int, row_bytes: int) -> int:
     """Return the height of chunks that are about equally high."""
     chunks = -(-rows * row_bytes // CHUNK_BYTES)
     return -(-rows // max(1, min(chunks, rows)))
