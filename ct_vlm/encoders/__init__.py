@@ -7,5 +7,15 @@ from ct_vlm.encoders.lejepa_vit import lejepa_vit
 from ct_vlm.encoders.residual_unet import ResidualUNetEncoder
 from ct_vlm.encoders.slice_embedder import SliceEmbedder
 from ct_vlm.encoders.slice_encoder import SliceEncoder
+from ct_vlm.encoders.video_inputs import InternVLVideoInputs, QwenVideoInputs, VideoInputs
 
-__all__ = ["Encoder", "ResidualUNetEncoder", "SliceEmbedder", "SliceEncoder", "lejepa_vit"]
+__all__ = [
+    "Encoder",
+    "InternVLVideoInputs",
+    "QwenVideoInputs",
+    "ResidualUNetEncoder",
+    "SliceEmbedder",
+    "SliceEncoder",
+    "VideoInputs",
+    "lejepa_vit",
+]

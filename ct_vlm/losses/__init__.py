@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ct_vlm.losses.anchor import AnchorPenalty, fisher_diagonal
+    from ct_vlm.losses.dpo import DPOResult, dpo_loss
     from ct_vlm.losses.info_nce import InfoNCELoss, text_keys
     from ct_vlm.losses.jepa import cosine_prediction_loss
     from ct_vlm.losses.labels import focal_loss, masked_bce, multiple_instance_loss, positive_weights
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "AnchorPenalty": "anchor",
+    "DPOResult": "dpo",
     "DeepSupervisionDiceCELoss": "segmentation",
     "InfoNCELoss": "info_nce",
     "LeJEPALoss": "lejepa",
@@ -27,6 +29,7 @@ _MODULES = {
     "balanced_presence_loss": "presence",
     "cell_presence": "presence",
     "cosine_prediction_loss": "jepa",
+    "dpo_loss": "dpo",
     "fisher_diagonal": "anchor",
     "focal_loss": "labels",
     "imq_mmd": "mmd",
@@ -41,6 +44,7 @@ _MODULES = {
 
 __all__ = [
     "AnchorPenalty",
+    "DPOResult",
     "DeepSupervisionDiceCELoss",
     "InfoNCELoss",
     "LeJEPALoss",
@@ -49,6 +53,7 @@ __all__ = [
     "balanced_presence_loss",
     "cell_presence",
     "cosine_prediction_loss",
+    "dpo_loss",
     "fisher_diagonal",
     "focal_loss",
     "imq_mmd",

@@ -13,7 +13,7 @@ from ct_vlm.errors import ConfigError
 from ct_vlm.models.grounded_report import GroundedRegion, GroundedReport
 from ct_vlm.models.mask_inputs import oriented, region_masks, with_own_grid
 from ct_vlm.models.segmenters import volume_name
-from ct_vlm.modules import AttributeText, MaskDrivenVisualExtractor, R2TokenPooling
+from ct_vlm.modules import AttributeText, MaskDrivenVisualExtractor, R2TokenPooling, ZoneConstrainedCrossAttention
 from ct_vlm.modules.base import Connector
 from ct_vlm.ops.region_pool import mask_slice_counts, representative_slices
 from ct_vlm.text import MEDREGION_REGIONS, RADGENOME_REGIONS, parse_region_reports, region_scheme
@@ -242,6 +242,8 @@ def _num_regions(model: VisionLanguageModel) -> int | None:
             return part.num_regions
         if isinstance(part, R2TokenPooling) and _MASKS in part.needs:
             return part.num_slow
+        if isinstance(part, ZoneConstrainedCrossAttention) and _MASKS in part.needs:
+            return part.num_zones
     return None
 
 

@@ -142,6 +142,11 @@ class ZoneConstrainedCrossAttention(Connector):
         )
         self._reset_parameters()
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The masks, where zones are made of them."""
+        return (self.mask_key,) if self.zones == "masks" else ()
+
     def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:
         """Return the zones' tokens."""
         return VisualContext(self.tokens(features, batch))

@@ -67,6 +67,11 @@ class ZonedVisualTokens(Connector):
             raise ConfigError(cause, "Build them with the same widths.")
         self.zones, self.predictor, self.calibrator = zones, predictor, calibrator
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the zones need."""
+        return self.zones.needs
+
     def forward(self, features: Features, batch: Mapping[str, Any] | None = None) -> VisualContext:
         """Return the tokens that the language model reads."""
         return VisualContext(self.project(self.zones.tokens(features, batch)))

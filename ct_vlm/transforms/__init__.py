@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ct_vlm.transforms.augment import FlipSafeAugmentation
+    from ct_vlm.transforms.frame_sampling import FrameSampling
     from ct_vlm.transforms.hu import check_hu
     from ct_vlm.transforms.load import load_label_map, load_volume
     from ct_vlm.transforms.metadata import ScanMetadata
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "CTPreset": "presets",
     "FlipSafeAugmentation": "augment",
+    "FrameSampling": "frame_sampling",
     "Provenance": "volume",
     "ScanMetadata": "metadata",
     "SlabViews": "slab_views",
@@ -35,6 +37,7 @@ _MODULES = {
 __all__ = [
     "CTPreset",
     "FlipSafeAugmentation",
+    "FrameSampling",
     "Provenance",
     "ScanMetadata",
     "SlabViews",

@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     studies.choices["ablations"].add_argument(
         "--parts",
         nargs="+",
-        choices=(*ABLATIONS, LONGER),
+        choices=(*ABLATIONS, *LONGER),
         default=list(ABLATIONS),
         help="default: the five of the paper",
     )

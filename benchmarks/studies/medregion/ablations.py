@@ -29,7 +29,7 @@ def run_ablations(
         out: Folder of the study.
         recipe: Settings.
         seeds: Seeds of phantoms, weights and orders.
-        names: Which of :data:`ABLATIONS`, or :data:`LONGER`.
+        names: Which of :data:`ABLATIONS`, or of :data:`LONGER`.
         progress: Show progress bars.
     """
     rows = []
@@ -51,7 +51,7 @@ def run_one(out: Path, recipe: StudyRecipe, seed: int, name: str, *, progress: b
         out: Folder of the study.
         recipe: Settings.
         seed: Seed of phantoms, weights and orders.
-        name: One of :data:`ABLATIONS`, or :data:`LONGER`.
+        name: One of :data:`ABLATIONS`, or of :data:`LONGER`.
         progress: Show progress bars.
     """
     encoder = pretrained_encoder(out / "encoder", recipe.encoder, recipe.shape, progress=progress)
@@ -64,10 +64,10 @@ def run_one(out: Path, recipe: StudyRecipe, seed: int, name: str, *, progress: b
         folder,
         Parts(encoder, decoder, study_preset(recipe.shape)),
         scans["train"],
-        ABLATIONS.get(name, {}),
+        {**ABLATIONS, **LONGER}[name],
         recipe.ablation,
         seed,
-        longer=name == LONGER,
+        longer=name in LONGER,
         progress=progress,
     )
     trained = time.process_time()

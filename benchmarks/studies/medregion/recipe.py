@@ -98,7 +98,7 @@ class AblationRecipe:
         impression: Stage 1: connector of R² tokens and language model, on impressions.
         connector: The same parts, region by region.
         report: Stage 2: all connectors and language model, region by region.
-        longer: Stage 2 of one more run with all parts.
+        longer: Stage 2 of the runs that are named so.
         normal_share: Share of the texts without a finding that regions are learnt from.
         slow_grid: Tokens of a slice that is kept in detail.
         vocab_size: Size of the tokenizer.

@@ -41,8 +41,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 """Rows of the paper's Table 1, as arguments of :func:`ct_vlm.models.medregion_ct`."""
 
-LONGER = "full, longer"
-"""All parts with more steps of stage 2: no row of the paper's, and not to be compared with the others."""
+LONGER = {f"{name}, longer": options for name, options in ABLATIONS.items()}
+"""The same with more steps of stage 2: to be compared with each other only."""
 
 IMPRESSION_PROMPT = "Write the impression:"
 """What stage 1 asks for."""
