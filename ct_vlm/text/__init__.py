@@ -1,5 +1,12 @@
 """Labels, regions, report sections and prompts."""
 
+from ct_vlm.text.abnormality_lists import (
+    STEERING_REGIONS,
+    Abnormality,
+    parse_abnormalities,
+    render_abnormalities,
+)
+from ct_vlm.text.abnormality_reading import read_abnormalities
 from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.text.laterality import swap_laterality
 from ct_vlm.text.places import Places, find_places
@@ -13,19 +20,25 @@ from ct_vlm.text.region_scheme import RegionScheme, region_scheme
 from ct_vlm.text.regions import MEDREGION_REGIONS, RADGENOME_REGIONS, RADGENOME_TO_MEDREGION
 from ct_vlm.text.sections import ReportSections, clean_missing, join_sections, split_sections
 from ct_vlm.text.sentences import split_sentences
+from ct_vlm.text.steering import LIST_PROMPT, STEERING_PROMPT, SteeredText, parse_cot, read_cot, render_cot
 
 __all__ = [
     "CT_RATE_LABELS",
+    "LIST_PROMPT",
     "MEDREGION_REGIONS",
     "NORMAL_FINDINGS",
     "POSITIVE_TEMPLATES",
     "RADGENOME_REGIONS",
     "RADGENOME_TO_MEDREGION",
+    "STEERING_PROMPT",
+    "STEERING_REGIONS",
+    "Abnormality",
     "Places",
     "RegionPrompts",
     "RegionScheme",
     "ReportPrompt",
     "ReportSections",
+    "SteeredText",
     "clean_missing",
     "find_places",
     "find_region",
@@ -33,10 +46,16 @@ __all__ = [
     "merge_region_reports",
     "merge_regions",
     "mine_positive_sentences",
+    "parse_abnormalities",
+    "parse_cot",
     "parse_region_reports",
     "positive_findings",
     "positive_sentences",
+    "read_abnormalities",
+    "read_cot",
     "region_scheme",
+    "render_abnormalities",
+    "render_cot",
     "split_regions",
     "split_sections",
     "split_sentences",
