@@ -1,0 +1,28 @@
+"""Lists of abnormalities out of reports, wrong lists that are hard to tell from them, and published ones."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ct_vlm.datasets.steering.abnormal import AbnormalSentences
+    from ct_vlm.datasets.steering.building import AbnormalityBuilder
+
+_MODULES = {
+    "AbnormalSentences": "abnormal",
+    "AbnormalityBuilder": "building",
+}
+
+__all__ = [
+    "AbnormalSentences",
+    "AbnormalityBuilder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that the package itself stays light."""
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
