@@ -43,10 +43,10 @@ _SHAPE = (24, 64, 64)
 class Recipe:
     """Settings of the study; all are ours."""
 
-    train_patients: int = 600
+    train_patients: int = 400
     test_patients: int = 150
     wordings: int = 4
-    steps: int = 300
+    steps: int = 120
     vocab_size: int = 1000
 
 

@@ -10,14 +10,14 @@ from lightning import LightningDataModule
 
 from ct_vlm.component import Component
 from ct_vlm.errors import ConfigError, DatasetError
-from ct_vlm.text import CT_RATE_LABELS, POSITIVE_TEMPLATES, positive_findings
+from ct_vlm.text import CT_RATE_LABELS, POSITIVE_TEMPLATES, positive_findings, positive_sentences, split_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-Text = Literal["positive_findings", "report"]
+Text = Literal["positive_findings", "positive_sentences", "report"]
 
 
 class TextTargetDataModule(LightningDataModule):
@@ -27,6 +27,7 @@ class TextTargetDataModule(LightningDataModule):
     key                    what                                                    where
     ====================== ======================================================= =================
     report                 positive findings alone, or the report as it is         training batches
+    text_key               equal where two texts say the same                      training batches
     text_embedding         whitened embedding of that text                         with an embedder
     condition_embeddings   one embedding for each label that some sample has       with an embedder
     condition_mask         which of them a sample has                              with an embedder
@@ -36,13 +37,19 @@ class TextTargetDataModule(LightningDataModule):
     was stopped goes on with the very same texts. Validation keeps one phrasing; test and predict keep the
     report. The original stays in ``full_report``.
 
+    Texts of positive findings come from labels by a bank of sentences, or are the sentences of the report that state
+    a positive label. Two volumes with the same findings have the same ``text_key``, however they are worded, so
+    that :class:`ct_vlm.losses.InfoNCELoss` does not push one's text away from the other's volume.
+
     Args:
         data: Gives ``labels``, ``volume_id`` and, for ``"report"``, ``report``.
-        text: ``"positive_findings"`` (of the labels) or ``"report"``.
+        text: ``"positive_findings"`` (of the labels), ``"positive_sentences"`` (of the report) or ``"report"``.
         embedder: Turns texts into embeddings, e.g. :class:`ct_vlm.models.TextEmbedder`, or the
             folder in which one was saved; None leaves embeddings out.
         seed: Decides order and phrasing.
         label_names: Names of the labels.
+        labeler: Finds the labels of a report's sentences for ``"positive_sentences"``; the rule labeler of
+            CT-RATE's labels unless given.
 
     Raises:
         ConfigError: If ``text`` is unknown.
@@ -59,7 +66,8 @@ class TextTargetDataModule(LightningDataModule):
 
     References:
         Ker-VLJEPA-3B, arXiv 2603.23308: positive findings in phases 2 and 3, reports in phase 4,
-        texts of the positive conditions in phase 1.
+        texts of the positive conditions in phase 1. It does not say how texts of positive findings are made:
+        both ways are inferred, and so is that equal findings are no negatives of each other.
     """
 
     def __init__(
@@ -70,13 +78,15 @@ class TextTargetDataModule(LightningDataModule):
         *,
         seed: int = 0,
         label_names: Sequence[str] = CT_RATE_LABELS,
+        labeler: Any = None,
     ) -> None:
         super().__init__()
         if text not in get_args(Text):
             cause = f"Expected `text` to be one of {', '.join(get_args(Text))}, but got {text!r}."
             raise ConfigError(cause, "Use positive findings in phases 1 to 3.")
         self.data, self.text, self.seed, self.label_names = data, text, seed, tuple(label_names)
-        self._embedder = embedder
+        self._embedder, self._labeler = embedder, labeler
+        self._labelled: dict[tuple[str, ...], Any] = {}
         # tasks compare it with their model's
         self.preset = getattr(data, "preset", None)
 
@@ -134,7 +144,7 @@ class TextTargetDataModule(LightningDataModule):
             epoch: None for validation, whose texts are the same in every epoch.
         """
         texts = self._texts(batch, "val" if epoch is None else str(epoch))
-        added: dict[str, Any] = {**batch, "report": texts}
+        added: dict[str, Any] = {**batch, "report": texts, "text_key": self._keys(batch, texts)}
         if batch.get("report") is not None:
             added["full_report"] = list(batch["report"])
         embedder = self.embedder
@@ -160,10 +170,36 @@ class TextTargetDataModule(LightningDataModule):
             return list(_needed(batch, "report"))
         names, labels = _needed(batch, "volume_id"), _needed(batch, "labels").tolist()
         seeds = [f"{self.seed}/{name}/{when}" for name in names]
+        if self.text == "positive_sentences":
+            samples = zip(_needed(batch, "report"), labels, seeds, strict=True)
+            return [
+                positive_sentences(report, self._label, row, seed=seed, label_names=self.label_names)
+                for report, row, seed in samples
+            ]
         return [
             positive_findings(row, seed=seed, label_names=self.label_names)
             for row, seed in zip(labels, seeds, strict=True)
         ]
+
+    def _keys(self, batch: Mapping[str, Any], texts: Sequence[str]) -> list[str]:
+        """Return one key a text, equal where texts say the same in another order or in other words of the bank."""
+        if self.text == "report":
+            return list(texts)
+        if self.text == "positive_sentences":
+            return [" ".join(sorted(split_sentences(text))) for text in texts]
+        rows = batch["labels"].tolist()
+        return ["/".join(n for n, v in zip(self.label_names, row, strict=True) if v == 1) for row in rows]
+
+    def _label(self, sentences: Sequence[str]) -> Any:
+        """Return the labels of a report's sentences, which are the same in every epoch."""
+        if self._labeler is None:
+            from ct_vlm.metrics import RuleLabeler
+
+            self._labeler = RuleLabeler()
+        known = tuple(sentences)
+        if known not in self._labelled:
+            self._labelled[known] = self._labeler(sentences)
+        return self._labelled[known]
 
     def _conditions(self, labels: Tensor, embedder: Any) -> dict[str, Tensor]:
         """Return one embedding for each label, and which of them each sample has."""

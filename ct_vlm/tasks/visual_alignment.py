@@ -63,7 +63,7 @@ class VisualAlignmentLightningModule(TrainingTask, VisualAlignmentModel):
     Shape:
         - Batch: ``image (B, C, D, H, W)`` or ``features``; ``labels (B, K)``, NaN where unknown;
           ``condition_embeddings (B, P, F)`` and ``condition_mask (B, P)``; ``text_embedding (B, F)``,
-          and ``report`` (B strings), where equal texts are no negatives of each other.
+          and ``text_key`` or else ``report`` (B strings), where equal ones are no negatives of each other.
 
     Raises:
         ConfigError: If a loss is unknown.
@@ -119,7 +119,8 @@ class VisualAlignmentLightningModule(TrainingTask, VisualAlignmentModel):
         )
 
     def _contrast(self, found: VisualAlignment, batch: Mapping[str, Any]) -> Tensor:
-        texts = batch.get("report")
+        # what texts say, where the data tell: the same findings in other words are no negatives
+        texts = batch.get("text_key", batch.get("report"))
         keys = None if texts is None else text_keys(texts)
         return self.contrast(found.embedding, _needed(batch, "text_embedding", "info_nce"), keys)
 

@@ -93,3 +93,48 @@ def test_reports_stay_where_they_are_asked_for_and_missing_keys_are_named() -> N
         data.add_targets({"labels": batch["labels"]}, 0)
     with pytest.raises(ConfigError, match="positive_findings"):
         TextTargetDataModule(Data(), "positive")  # type: ignore[arg-type]
+
+
+def test_the_reports_own_sentences_are_kept_on_request() -> None:
+    calls = []
+    labeler = RuleLabeler()
+
+    def counted(sentences):
+        calls.append(len(sentences))
+        return labeler(sentences)
+
+    report = "The trachea is open. The heart is enlarged. There is a nodule of 6 mm in the left lung. Liver is normal."
+    labels = [[float(name in {"Cardiomegaly", "Lung nodule", "Emphysema"}) for name in CT_RATE_LABELS]] * 2
+    batch = {"labels": torch.tensor(labels), "volume_id": ["a", "b"], "report": [report, report]}
+    data = TextTargetDataModule(Data(), "positive_sentences", labeler=counted)
+    found = [data.add_targets(batch, epoch) for epoch in range(3)]
+    for texts in (batch["report"] for batch in found):
+        for text in texts:
+            assert "nodule of 6 mm" in text
+            assert "heart is enlarged" in text
+            assert any(sentence in text for sentence in POSITIVE_TEMPLATES["Emphysema"])
+            assert "trachea" not in text
+            assert "Liver" not in text
+    assert len({text for batch in found for text in batch["report"]}) > 2
+    assert calls == [4]
+    without = TextTargetDataModule(Data(), "positive_sentences")
+    assert without.add_targets(batch, 0)["report"] == found[0]["report"]
+
+
+def test_texts_that_say_the_same_have_one_key() -> None:
+    names = ["Cardiomegaly", "Emphysema", "Lung nodule"]
+    labels = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, float("nan")]])
+    batch = {"labels": labels, "volume_id": list("abcd"), "report": ["One.", "Two.", "Two.", ""]}
+    found = TextTargetDataModule(Data(), label_names=names).add_targets(batch, 0)
+    assert found["report"][0] != found["report"][1]
+    assert found["text_key"] == ["Cardiomegaly/Emphysema"] * 2 + ["Emphysema", ""]
+    whole = TextTargetDataModule(Data(), "report").add_targets(batch, 0)
+    assert whole["text_key"] == batch["report"]
+    mined = {**batch, "report": ["The heart is enlarged. Emphysema is seen."] * 4}
+    data = TextTargetDataModule(Data(), "positive_sentences", label_names=names, labeler=_stated)
+    first, second, third, _ = data.add_targets(mined, 0)["text_key"]
+    assert first == second != third
+
+
+def _stated(sentences):
+    return [[float("heart" in text), float("Emphysema" in text), 0.0] for text in sentences]

@@ -5,19 +5,11 @@ import torch
 
 from ct_vlm.decoders import LORA_PRESETS, CausalLMDecoder, lora_settings
 from ct_vlm.errors import ConfigError
+from ct_vlm.models.ker_vljepa import CONFIGS
 from ct_vlm.modules import CrossAttentionAdapters
 
-LLAMA_3_2_3B = {
-    "model_type": "llama",
-    "hidden_size": 3072,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 24,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 128256,
-    "tie_word_embeddings": True,
-}
+# without the placeholder that the library adds to the vocabulary
+LLAMA_3_2_3B = {**CONFIGS["paper"].language_model, "vocab_size": 128256}
 # a layer's linears: in and out widths
 WIDTHS = [(3072, 3072), (3072, 1024), (3072, 1024), (3072, 3072), (3072, 8192), (3072, 8192), (8192, 3072)]
 

@@ -42,6 +42,15 @@ def test_losses_are_those_of_their_functions_and_weighted_as_asked(task, ker_par
     assert set(wanted) == set(LOSSES)
 
 
+def test_the_same_findings_in_other_words_are_no_negatives(task, ker_parts) -> None:
+    module, batch = task(losses={"info_nce": 1.0}).eval(), ker_parts.batch()
+    found = module(batch)
+    apart = module.compute_losses(found, {**batch, "text_key": [str(row) for row in range(len(batch["report"]))]})
+    together = module.compute_losses(found, {**batch, "text_key": ["same"] * len(batch["report"])})
+    assert apart["info_nce"] > 0
+    assert together["info_nce"].item() == pytest.approx(0.0, abs=1e-6)
+
+
 def test_frozen_encoder_gets_no_gradient_and_every_other_part_does(task, ker_parts) -> None:
     module = task(losses=dict.fromkeys(LOSSES, 1.0))
     batch = ker_parts.batch()
