@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,8 @@ class VisualContext:
         memory: Tokens that cross-attention of decoder layers reads, at every step. Without it,
             cross-attention reads ``tokens``.
         memory_mask: True where ``memory`` is valid; None means everywhere.
+        grid: Steps, rows and columns of the grid that ``tokens`` stand on, for decoders that give them
+            positions by it; None where they stand on none.
 
     Shape:
         - tokens: ``(B, N, E)``.
@@ -96,7 +99,7 @@ class VisualContext:
         - memory: ``(B, M, C)``; memory_mask: ``(B, M)``, bool.
 
     Raises:
-        ShapeError: If layer states do not align with the tokens, or the mask with the memory.
+        ShapeError: If layer states or the grid do not align with the tokens, or the mask with the memory.
 
     Example:
         >>> import torch
@@ -112,9 +115,10 @@ class VisualContext:
     text: list[str] | None = None
     memory: Tensor | None = None
     memory_mask: Tensor | None = None
+    grid: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
-        """Check the alignment of tokens, layer states, memory and mask."""
+        """Check the alignment of tokens, layer states, grid, memory and mask."""
         for name, value in (("tokens", self.tokens), ("memory", self.memory)):
             if value is not None and value.ndim != 3:
                 cause = f"Expected `{name}` with three axes (batch, token, channel), but got {tuple(value.shape)}."
@@ -128,13 +132,17 @@ class VisualContext:
             memory = None if self.memory is None else tuple(self.memory.shape)
             cause = f"`memory_mask` {tuple(self.memory_mask.shape)} does not align with `memory` {memory}."
             raise ShapeError(cause, "Give every memory token one flag.")
+        if self.grid is not None and math.prod(self.grid) != self.num_tokens:
+            cause = f"{self.num_tokens} visual tokens do not fill the grid {tuple(self.grid)}."
+            raise ShapeError(cause, "Leave `grid` out where tokens stand on none.")
 
     @classmethod
     def concat(cls, contexts: Sequence[VisualContext]) -> VisualContext:
         """Concatenate contexts of several connectors along the token axis.
 
         A context without states for a layer contributes zeros there, which add nothing. Memories are
-        concatenated among themselves: a context without memory contributes none.
+        concatenated among themselves: a context without memory contributes none. Tokens of several
+        contexts stand on no common grid.
         """
         with_tokens = [c for c in contexts if c.tokens is not None]
         tokens = torch.cat([c.tokens for c in with_tokens if c.tokens is not None], dim=1) if with_tokens else None
@@ -144,7 +152,8 @@ class VisualContext:
             states[layer] = torch.cat(parts, dim=1)
         texts = [c.text for c in contexts if c.text is not None]
         text = [" ".join(parts) for parts in zip(*texts, strict=True)] if texts else None
-        return cls(tokens, states, text, *_concat_memories(contexts))
+        grid = with_tokens[0].grid if len(with_tokens) == 1 else None
+        return cls(tokens, states, text, *_concat_memories(contexts), grid=grid)
 
     @property
     def num_tokens(self) -> int:
@@ -169,7 +178,8 @@ class VisualContext:
 
         states = {layer: values[list(rows)] for layer, values in self.layer_states.items()}
         text = None if self.text is None else [self.text[row] for row in rows]
-        return VisualContext(chosen(self.tokens), states, text, chosen(self.memory), chosen(self.memory_mask))
+        memory, mask = chosen(self.memory), chosen(self.memory_mask)
+        return VisualContext(chosen(self.tokens), states, text, memory, mask, self.grid)
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> VisualContext:
         """Return the context with its tensors cast or moved."""
@@ -177,7 +187,7 @@ class VisualContext:
         states = {k: v.to(dtype=dtype, device=device) for k, v in self.layer_states.items()}
         memory = None if self.memory is None else self.memory.to(dtype=dtype, device=device)
         mask = None if self.memory_mask is None else self.memory_mask.to(device=device)
-        return VisualContext(tokens, states, self.text, memory, mask)
+        return VisualContext(tokens, states, self.text, memory, mask, self.grid)
 
 
 def _concat_memories(contexts: Sequence[VisualContext]) -> tuple[Tensor | None, Tensor | None]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ct_vlm.decoders.report_decoder import ReportDecoderForCausalLM
     from ct_vlm.decoders.small import small_report_decoder
     from ct_vlm.decoders.tokenizer import tokenizer_from_config, tokenizer_to_config, train_bpe_tokenizer
+    from ct_vlm.decoders.video_lm import VideoLMDecoder
 
 _HOMES = {
     "CausalLMDecoder": "causal_lm",
@@ -25,6 +26,7 @@ _HOMES = {
     "LORA_PRESETS": "lora",
     "ReportDecoderConfig": "report_config",
     "ReportDecoderForCausalLM": "report_decoder",
+    "VideoLMDecoder": "video_lm",
     "lora_settings": "lora",
     "small_report_decoder": "small",
     "tokenizer_from_config": "tokenizer",
@@ -41,6 +43,7 @@ __all__ = [
     "EncodedText",
     "ReportDecoderConfig",
     "ReportDecoderForCausalLM",
+    "VideoLMDecoder",
     "lora_settings",
     "small_report_decoder",
     "tokenizer_from_config",

@@ -126,9 +126,7 @@ class CausalLMDecoder(Decoder):
         super().__init__()
         self.tokenizer, self.placeholder_id = tokenizer_and_placeholder(load_tokenizer(tokenizer), visual_placeholder)
         self.visual_placeholder, grow = visual_placeholder, visual_placeholder is not None
-        self.lm = build_language_model(
-            model, self.tokenizer, dtype=dtype, attn_implementation=attn_implementation, grow=grow
-        )
+        self.lm = self._build(model, dtype=dtype, attn_implementation=attn_implementation, grow=grow)
         layers = find_layers(self.lm)
         self.num_layers = len(layers)
         self.embed_dim = self.lm.get_input_embeddings().embedding_dim
@@ -150,7 +148,7 @@ class CausalLMDecoder(Decoder):
     @property
     def max_positions(self) -> int | None:
         """Longest sequence of visual and text tokens together."""
-        limit = getattr(self.lm.config, "max_position_embeddings", None)
+        limit = getattr(self.lm.config.get_text_config(), "max_position_embeddings", None)
         return None if limit is None else int(limit)
 
     def encode(
@@ -291,9 +289,10 @@ class CausalLMDecoder(Decoder):
         )
         text = self.encode(prompts, visual=visual, padding_side="left").to(self.lm.device)
         _, inputs = self._inputs(text.input_ids, visual, text.attention_mask, text.visual_position)
-        # generate counts positions itself, step by step
-        inputs.pop("position_ids")
-        check_length(inputs["inputs_embeds"].shape[1] + max_new_tokens, self.lm.config)
+        if inputs["position_ids"].ndim == 2:
+            # generate counts these itself, step by step
+            inputs.pop("position_ids")
+        check_length(inputs["inputs_embeds"].shape[1] + max_new_tokens, self.lm.config.get_text_config())
         with evaluating(self.lm), seeded(seed, self.lm.device):
             ids = self.lm.generate(**inputs, generation_config=config)
         return [str(t) for t in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
@@ -321,10 +320,29 @@ class CausalLMDecoder(Decoder):
                 inputs["visual_layers"] = tuple(sorted(visual.layer_states))
                 states = [visual.layer_states[layer].to(embeds) for layer in inputs["visual_layers"]]
                 inputs["visual_states"] = torch.stack(states, dim=1)
-        check_length(embeds.shape[1], self.lm.config)
+        check_length(embeds.shape[1], self.lm.config.get_text_config())
         inputs.update(inputs_embeds=embeds, attention_mask=attention_mask)
-        inputs["position_ids"] = seq.positions_from_mask(attention_mask)
+        inputs["position_ids"] = self._positions(ids, attention_mask, visual)
         return layout, inputs
+
+    def _build(self, model: Any, **options: Any) -> Any:
+        """Return the language model."""
+        return build_language_model(model, self.tokenizer, **options)
+
+    def _positions(
+        self,
+        ids: Tensor,  # noqa: ARG002
+        attention_mask: Tensor,
+        visual: VisualContext | None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the position of every token: ``(B, S)``, or ``(3, B, S)`` where positions have three parts.
+
+        Args:
+            ids: Text tokens (with placeholders, the whole sequence).
+            attention_mask: 1 at tokens of the whole sequence, visual ones included.
+            visual: What the visual tokens come from.
+        """
+        return seq.positions_from_mask(attention_mask)
 
     def _layout(
         self, ids: Tensor, visual: VisualContext | None, attention_mask: Tensor, position: Tensor | None

@@ -51,13 +51,27 @@ def build_language_model(
         lm = _from_instance(model, dtype, attn_implementation)
     else:
         lm = _from_path(str(model), dtype, attn_implementation)
+    fit_vocabulary(lm, tokenizer, grow=grow)
+    return lm
+
+
+def fit_vocabulary(lm: Any, tokenizer: Any, *, grow: bool) -> None:
+    """Check that a model embeds every token of a tokenizer.
+
+    Args:
+        lm: A transformers language model.
+        tokenizer: The tokenizer.
+        grow: Whether a model that embeds too few gets new rows, drawn at random.
+
+    Raises:
+        ConfigError: If the vocabulary is too small.
+    """
     if grow and len(tokenizer) > lm.get_input_embeddings().num_embeddings:
         lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     rows = lm.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         cause = f"The tokenizer has {len(tokenizer)} tokens, but the model embeds {rows}."
         raise ConfigError(cause, "Call `model.resize_token_embeddings(len(tokenizer))` and pass the model itself.")
-    return lm
 
 
 def config_of(lm: Any) -> dict[str, Any]:
@@ -140,7 +154,7 @@ def _from_config_dict(model: dict[str, Any], tokenizer: Any, dtype: str | None, 
     if name is None:
         cause = f"The model config has no `model_type`; its keys are {sorted(values)}."
         raise ConfigError(cause, "Name it, e.g. {'model_type': 'llama', 'hidden_size': 64, ...}.")
-    for key, value in _token_settings(tokenizer).items():
+    for key, value in token_settings(tokenizer).items():
         values.setdefault(key, value)
     options = {"dtype": dtype, "attn_implementation": attention}
     given = {key: value for key, value in options.items() if value is not None}
@@ -155,7 +169,7 @@ def _from_config_dict(model: dict[str, Any], tokenizer: Any, dtype: str | None, 
     raise ConfigError(cause, "Use a `model_type` that AutoModelForCausalLM knows, such as 'llama' or 'qwen3'.")
 
 
-def _token_settings(tokenizer: Any) -> dict[str, Any]:
+def token_settings(tokenizer: Any) -> dict[str, Any]:
     """Return the config fields that follow from the tokenizer."""
     return {
         "vocab_size": len(tokenizer),

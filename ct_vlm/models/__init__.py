@@ -12,6 +12,7 @@ from ct_vlm.models.segmentation import SegmentationModel
 from ct_vlm.models.segmenters import CallableSegmenter, FileSegmenter, ModelSegmenter, Segmenter
 from ct_vlm.models.text_embedder import TextEmbedder
 from ct_vlm.models.text_whitening import fit_text_whitening, whitening_report
+from ct_vlm.models.tiny_video_lm import write_tiny_video_lm
 from ct_vlm.models.transfer import TransferReport, transfer
 from ct_vlm.models.u_vlm import u_vlm, u_vlm_classification, u_vlm_encoder, u_vlm_head, u_vlm_segmentation
 from ct_vlm.models.visual_alignment import VisualAlignment, VisualAlignmentModel
@@ -53,4 +54,5 @@ __all__ = [
     "u_vlm_segmentation",
     "warm_bridge",
     "whitening_report",
+    "write_tiny_video_lm",
 ]
