@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ct_vlm.decoders.base import Decoder, DecoderOutput
+    from ct_vlm.decoders.branches import BranchLogProbs
     from ct_vlm.decoders.causal_lm import CausalLMDecoder
     from ct_vlm.decoders.cross_attention import CrossAttention
     from ct_vlm.decoders.encoding import EncodedText
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ct_vlm.decoders.video_lm import VideoLMDecoder
 
 _HOMES = {
+    "BranchLogProbs": "branches",
     "CausalLMDecoder": "causal_lm",
     "CrossAttention": "cross_attention",
     "Decoder": "base",
@@ -36,6 +38,7 @@ _HOMES = {
 
 __all__ = [
     "LORA_PRESETS",
+    "BranchLogProbs",
     "CausalLMDecoder",
     "CrossAttention",
     "Decoder",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ct_vlm.decoders.branches import BranchLogProbs
     from ct_vlm.decoders.encoding import EncodedText
     from ct_vlm.features import VisualContext
 
@@ -93,6 +94,36 @@ class Decoder(Component, ABC):
         Shape:
             - input_ids, labels, attention_mask: ``(B, T)``.
         """
+
+    def branch_log_probs(
+        self,
+        prompts: Sequence[str],
+        branches: Sequence[Sequence[str]],
+        visual: VisualContext | None = None,
+        *,
+        max_length: int | None = None,
+        shared: bool = True,  # noqa: ARG002  (for decoders that can)
+    ) -> BranchLogProbs:
+        """Return the log-probabilities of several texts for each prompt, e.g. a better and a worse one.
+
+        Here they come from :meth:`forward`, a pass for each text of each prompt; a decoder that can
+        read the prompt once for all of its texts does so.
+
+        Args:
+            prompts: One instruction a sample.
+            branches: The texts of each sample, equally many.
+            visual: Visual context, one row a prompt.
+            max_length: Longest text kept, in tokens, as in :meth:`encode`; for decoders that take it.
+            shared: Whether prompts may be read once for all of their texts.
+
+        Raises:
+            ShapeError: If the numbers of texts differ.
+        """
+        from ct_vlm.decoders.branches import check_branches, log_probs_by_loss
+
+        check_branches(prompts, branches)
+        limit = {} if max_length is None else {"max_length": max_length}
+        return log_probs_by_loss(self, prompts, branches, visual, **limit)
 
     @abstractmethod
     def generate(

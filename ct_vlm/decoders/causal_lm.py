@@ -8,6 +8,7 @@ import torch
 
 from ct_vlm.decoders import sequence as seq
 from ct_vlm.decoders.base import Decoder, DecoderOutput
+from ct_vlm.decoders.branches import check_branches, log_probs_apart, log_probs_packed
 from ct_vlm.decoders.cross_attention import check_adapters, memory_inputs
 from ct_vlm.decoders.encoding import IGNORE_INDEX, encode_batch, splice_text
 from ct_vlm.decoders.generation import evaluating, generation_config, seeded
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ct_vlm.component import Component
+    from ct_vlm.decoders.branches import BranchLogProbs
     from ct_vlm.decoders.encoding import EncodedText
     from ct_vlm.features import VisualContext
 
@@ -231,6 +233,36 @@ class CausalLMDecoder(Decoder):
         if layout is not None:
             logits = logits.gather(1, layout.text_place[..., None].expand(-1, -1, logits.shape[-1]))
         return DecoderOutput(loss=loss, logits=logits, num_targets=count)
+
+    def branch_log_probs(
+        self,
+        prompts: Sequence[str],
+        branches: Sequence[Sequence[str]],
+        visual: VisualContext | None = None,
+        *,
+        max_length: int | None = None,
+        shared: bool = True,
+    ) -> BranchLogProbs:
+        """Return the log-probabilities of several texts for each prompt, in one pass.
+
+        Prompt and visual tokens are read once. Language models that cannot read texts side by side (with
+        recurrent layers, positions that attention counts itself, a sliding window shorter than the
+        sequence, attention without masks) read them one after another.
+
+        Args:
+            prompts: One instruction a sample.
+            branches: The texts of each sample, equally many.
+            visual: Visual tokens, layer states, memory and text, one row a prompt.
+            max_length: Longest text kept, in tokens, as in :meth:`encode`.
+            shared: Whether prompts may be read once; False takes a pass a branch.
+
+        Raises:
+            ShapeError: If the numbers of texts differ, or shapes do not fit together.
+        """
+        check_branches(prompts, branches)
+        limit = {} if max_length is None else {"max_length": max_length}
+        found = log_probs_packed(self, prompts, branches, visual, **limit) if shared else None
+        return log_probs_apart(self, prompts, branches, visual, **limit) if found is None else found
 
     @torch.no_grad()
     def generate(

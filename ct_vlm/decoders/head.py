@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -17,7 +17,13 @@ _PROBE = 100.0
 """Largest logit of the trial; no soft cap leaves it as it is."""
 
 
-def target_loss(lm: Any, inputs: dict[str, Any], rows: Tensor, targets: Tensor) -> Tensor:
+def target_loss(
+    lm: Any,
+    inputs: dict[str, Any],
+    rows: Tensor,
+    targets: Tensor,
+    reduction: Literal["mean", "none"] = "mean",
+) -> Tensor:
     """Return the mean cross-entropy of the rows that predict a target; zero without targets.
 
     Where the logits are the product of hidden states and the head's weight and nothing else, they
@@ -28,10 +34,11 @@ def target_loss(lm: Any, inputs: dict[str, Any], rows: Tensor, targets: Tensor) 
         inputs: Its keyword arguments.
         rows: Flat indices of the rows that predict a target.
         targets: What they predict.
+        reduction: ``"none"`` returns the cross-entropy of each row.
 
     Shape:
         - rows, targets: ``(M,)``.
-        - Output: scalar.
+        - Output: scalar, or ``(M,)``.
     """
     settings, head = lm.visual_settings, lm.get_output_embeddings()
     if skips_head(lm):
@@ -42,8 +49,10 @@ def target_loss(lm: Any, inputs: dict[str, Any], rows: Tensor, targets: Tensor) 
         if probe is not None:
             settings.plain_head = _is_product(logits, probe, head.weight)
         if settings.plain_head:
-            return lm_loss(hidden, head.weight, targets, ignore_index=None)
+            return lm_loss(hidden, head.weight, targets, ignore_index=None, reduction=reduction)
     logits = lm(**inputs, logit_rows=rows, use_cache=False).logits[0]
+    if reduction == "none":
+        return F.cross_entropy(logits.float() if logits.itemsize < 4 else logits, targets, reduction="none")
     return mean_loss(logits, targets)
 
 
@@ -75,7 +84,7 @@ def skips_head(lm: Any) -> bool:
 @torch.no_grad()
 def _probe(weight: Tensor) -> Tensor:
     """Return hidden states with a large logit, ``(1, E)``."""
-    norms = weight.norm(dim=-1, dtype=torch.float32)
+    norms = weight.norm(dim=-1, dtype=torch.float32 if weight.itemsize < 4 else None)
     longest = norms.argmax()
     return (weight[longest].float() * (_PROBE / norms[longest] ** 2)).to(weight.dtype)[None]
 

@@ -42,6 +42,7 @@ class VisualSettings:
         verified: Whether the visual states were seen to reach the layers.
         reading_verified: Whether the memory was seen to reach them.
         plain_head: Whether the logits are a plain product; None before it was tried.
+        packs: Whether texts behind one shared prefix come out as texts of their own; None before it was tried.
     """
 
     hybrid_mask: bool = False
@@ -51,6 +52,7 @@ class VisualSettings:
     verified: bool = False
     reading_verified: bool = False
     plain_head: bool | None = None
+    packs: bool | None = None
 
 
 class VisualLanguageModel:
@@ -114,7 +116,9 @@ def visual_forward(lm: Any, forward: Callable[..., Any], kwargs: dict[str, Any])
         injects = states is not None and len(layers) > 0
         if injects:
             kwargs.update(visual_states=states, visual_index=index_of_visual(mask), visual_layers=tuple(layers))
-        if settings.hybrid_mask and length is not None and getattr(lm, "attends_by_layout", False):
+        if _is_complete(kwargs.get("attention_mask")):
+            pass  # whoever made it has thought of the visual tokens
+        elif settings.hybrid_mask and length is not None and getattr(lm, "attends_by_layout", False):
             starts = mask.to(torch.int8).argmax(dim=1)
             kwargs["prefix"] = PrefixLayout(starts, length, mask.shape[1], kwargs.get("attention_mask"))
         elif settings.hybrid_mask:
@@ -175,11 +179,33 @@ def _grown(mask: Tensor, kwargs: dict[str, Any]) -> Tensor:
     return torch.nn.functional.pad(mask, (0, inputs.shape[1] - mask.shape[1]), value=False)
 
 
+def takes_mask(lm: Any, length: int) -> bool:
+    """Tell whether a model's attention takes a mask of queries and keys for that many tokens.
+
+    Args:
+        lm: A transformers causal LM.
+        length: Tokens of a sequence; layers that see a window only would see all of a longer one.
+    """
+    return lm.config._attn_implementation in _MASKED_ATTENTION and _short_window(lm, length) is None
+
+
+def _short_window(lm: Any, length: int) -> int | None:
+    """Return the attention window of a model if a sequence is longer, else None."""
+    config = lm.config.get_text_config()
+    window: int | None = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
+    return window if window is not None and "sliding_attention" in kinds and length > window else None
+
+
+def _is_complete(mask: Any) -> bool:
+    """Tell whether a mask is of queries and keys rather than of tokens."""
+    return isinstance(mask, torch.Tensor) and mask.ndim == 4
+
+
 def _hybrid(lm: Any, mask: Tensor, kwargs: dict[str, Any]) -> Tensor:
     """Return the four-dimensional mask in the form that the model's attention takes."""
-    window = getattr(lm.config, "sliding_window", None)
-    kinds = getattr(lm.config, "layer_types", None) or ["sliding_attention"]
-    if window is not None and "sliding_attention" in kinds and mask.shape[1] > window:
+    window = _short_window(lm, mask.shape[1])
+    if window is not None:
         cause = f"The hybrid mask covers {mask.shape[1]} tokens, but the model's attention window is {window}."
         raise ConfigError(cause, "Use fewer visual tokens, or hybrid_mask=False.")
     attention = kwargs.get("attention_mask")
