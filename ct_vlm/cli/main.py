@@ -64,6 +64,7 @@ COMMANDS = {
         "ct_vlm.cli.evaluate", "score report files, compare systems, write an HTML report", user_code=True
     ),
     "attributes": Command("ct_vlm.cli.attributes", "measure organs and lesions of a scan from its masks"),
+    "video": Command("ct_vlm.cli.video", "write a scan as a film (MP4) and measure what that costs in HU"),
     "list": Command("ct_vlm.cli.list_parts", "list components, models and presets"),
     "env": Command("ct_vlm.cli.env", "show versions, devices and optional packages"),
 }
