@@ -102,6 +102,7 @@ class Decoder(Component, ABC):
         visual: VisualContext | None = None,
         *,
         max_length: int | None = None,
+        ends: bool = True,
         shared: bool = True,  # noqa: ARG002  (for decoders that can)
     ) -> BranchLogProbs:
         """Return the log-probabilities of several texts for each prompt, e.g. a better and a worse one.
@@ -114,6 +115,8 @@ class Decoder(Component, ABC):
             branches: The texts of each sample, equally many.
             visual: Visual context, one row a prompt.
             max_length: Longest text kept, in tokens, as in :meth:`encode`; for decoders that take it.
+            ends: Whether texts are whole: their end-of-text token counts then. It does not for beginnings
+                of longer texts.
             shared: Whether prompts may be read once for all of their texts.
 
         Raises:
@@ -123,7 +126,7 @@ class Decoder(Component, ABC):
 
         check_branches(prompts, branches)
         limit = {} if max_length is None else {"max_length": max_length}
-        return log_probs_by_loss(self, prompts, branches, visual, **limit)
+        return log_probs_by_loss(self, prompts, branches, visual, ends=ends, **limit)
 
     @abstractmethod
     def generate(

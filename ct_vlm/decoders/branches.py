@@ -6,7 +6,7 @@ count on from the prompt in each, so every text has the log-probability it has a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +36,7 @@ class BranchLogProbs:
     """Log-probabilities of K texts for each of B prompts.
 
     Args:
-        log_probs: Sum over the tokens of each text, its end-of-text token included.
+        log_probs: Sum over the tokens of each text.
         num_tokens: How many tokens that are.
         num_cut: Texts that were cut to fit.
 
@@ -54,7 +54,7 @@ def log_probs_by_loss(
     prompts: Sequence[str],
     branches: Sequence[Sequence[str]],
     visual: VisualContext | None,
-    **limit: Any,
+    **options: Any,
 ) -> BranchLogProbs:
     """Compute log-probabilities with nothing but a decoder's loss: one pass for each text of each prompt.
 
@@ -63,13 +63,13 @@ def log_probs_by_loss(
         prompts: One instruction a sample.
         branches: The texts of each sample.
         visual: Visual context of the samples.
-        limit: ``max_length`` for :meth:`Decoder.encode`, if there is a limit.
+        options: ``ends``, and ``max_length`` for :meth:`Decoder.encode`, if there is a limit.
     """
     sums, counts, cut = [], [], 0
     for row, (prompt, texts) in enumerate(zip(prompts, branches, strict=True)):
         own = None if visual is None else visual.select([row])
         for text in texts:
-            encoded = decoder.encode([prompt], [text], own, **limit)
+            encoded = _encode(decoder, [prompt], [text], own, **options)
             output = decoder(**encoded.to(next(decoder.parameters()).device).inputs(), visual=own)
             sums.append(-output.loss * output.num_targets)
             counts.append(output.num_targets)
@@ -83,7 +83,7 @@ def log_probs_apart(
     prompts: Sequence[str],
     branches: Sequence[Sequence[str]],
     visual: VisualContext | None,
-    **limit: Any,
+    **options: Any,
 ) -> BranchLogProbs:
     """Compute log-probabilities in one pass a branch, each with prompt and visual tokens of its own.
 
@@ -92,11 +92,11 @@ def log_probs_apart(
         prompts: One instruction a sample.
         branches: The texts of each sample.
         visual: Visual context of the samples.
-        limit: ``max_length`` for ``encode``, if there is a limit.
+        options: ``ends``, and ``max_length`` for ``encode``, if there is a limit.
     """
     sums, counts, cut = [], [], 0
     for texts in zip(*branches, strict=True):
-        encoded = decoder.encode(prompts, texts, visual, **limit).to(decoder.lm.device)
+        encoded = _encode(decoder, prompts, texts, visual, **options).to(decoder.lm.device)
         ids, mask = encoded.input_ids, encoded.attention_mask
         labels = torch.full_like(ids, IGNORE_INDEX) if encoded.labels is None else encoded.labels
         check_text(ids, labels, mask)
@@ -115,7 +115,7 @@ def log_probs_packed(
     prompts: Sequence[str],
     branches: Sequence[Sequence[str]],
     visual: VisualContext | None,
-    **limit: Any,
+    **options: Any,
 ) -> BranchLogProbs | None:
     """Compute log-probabilities of all branches in one pass; None where this decoder cannot.
 
@@ -124,12 +124,12 @@ def log_probs_packed(
         prompts: One instruction a sample.
         branches: The texts of each sample.
         visual: Visual context of the samples.
-        limit: ``max_length`` for ``encode``, if there is a limit.
+        options: ``ends``, and ``max_length`` for ``encode``, if there is a limit.
     """
     lm = decoder.lm
     if not packs_exactly(lm):
         return None
-    encoded = [decoder.encode(prompts, texts, visual, **limit) for texts in zip(*branches, strict=True)]
+    encoded = [_encode(decoder, prompts, texts, visual, **options) for texts in zip(*branches, strict=True)]
     # padding on the left: every branch follows its prompt at once
     prefix = decoder.encode(prompts, visual=visual, padding_side="left")
     texts = _Texts.of(encoded).to(lm.device)
@@ -168,6 +168,25 @@ def check_branches(prompts: Sequence[str], branches: Sequence[Sequence[str]]) ->
     if len(counts) != len(prompts) or len(set(counts)) != 1 or not counts[0]:
         cause = f"Expected equally many texts for each of {len(prompts)} prompts, but got {counts}."
         raise ShapeError(cause, "Pass e.g. [[chosen, rejected]] for one prompt.")
+
+
+def _encode(
+    decoder: Decoder,
+    prompts: Sequence[str],
+    texts: Sequence[str],
+    visual: VisualContext | None,
+    *,
+    ends: bool = True,
+    **limit: Any,
+) -> EncodedText:
+    """Encode texts; the end-of-text token of a text that goes on has no label."""
+    encoded = decoder.encode(prompts, texts, visual, **limit)
+    labels, end = encoded.labels, decoder.tokenizer.eos_token_id
+    if ends or labels is None:
+        return encoded
+    place = torch.arange(labels.shape[1]).where(labels != IGNORE_INDEX, -1)
+    is_last = (place == place.amax(1, keepdim=True)) & (place >= 0)
+    return replace(encoded, labels=labels.masked_fill(is_last & (labels == end), IGNORE_INDEX))
 
 
 @dataclass

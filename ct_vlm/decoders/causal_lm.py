@@ -241,6 +241,7 @@ class CausalLMDecoder(Decoder):
         visual: VisualContext | None = None,
         *,
         max_length: int | None = None,
+        ends: bool = True,
         shared: bool = True,
     ) -> BranchLogProbs:
         """Return the log-probabilities of several texts for each prompt, in one pass.
@@ -254,15 +255,17 @@ class CausalLMDecoder(Decoder):
             branches: The texts of each sample, equally many.
             visual: Visual tokens, layer states, memory and text, one row a prompt.
             max_length: Longest text kept, in tokens, as in :meth:`encode`.
+            ends: Whether texts are whole: their end-of-text token counts then. It does not for beginnings
+                of longer texts.
             shared: Whether prompts may be read once; False takes a pass a branch.
 
         Raises:
             ShapeError: If the numbers of texts differ, or shapes do not fit together.
         """
         check_branches(prompts, branches)
-        limit = {} if max_length is None else {"max_length": max_length}
-        found = log_probs_packed(self, prompts, branches, visual, **limit) if shared else None
-        return log_probs_apart(self, prompts, branches, visual, **limit) if found is None else found
+        options: dict[str, Any] = {"ends": ends, **({} if max_length is None else {"max_length": max_length})}
+        found = log_probs_packed(self, prompts, branches, visual, **options) if shared else None
+        return log_probs_apart(self, prompts, branches, visual, **options) if found is None else found
 
     @torch.no_grad()
     def generate(

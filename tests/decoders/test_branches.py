@@ -161,6 +161,23 @@ def test_texts_are_cut_as_in_training(make_decoder, make_visual) -> None:
     assert found[0].num_tokens.equal(found[1].num_tokens)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_texts_that_go_on_leave_their_end_out(shared, make_decoder, make_visual) -> None:
+    decoder = make_decoder().double()
+    visual = with_gradients(make_visual())
+    whole, begun = (
+        decoder.branch_log_probs(PROMPTS, BRANCHES, visual, ends=ends, shared=shared) for ends in (True, False)
+    )
+    assert (whole.num_tokens - begun.num_tokens).eq(1).all()
+    assert (begun.log_probs > whole.log_probs).all()
+    foreign = BranchTestForeignDecoder(decoder).branch_log_probs(PROMPTS, BRANCHES, visual, ends=False)
+    torch.testing.assert_close(foreign.log_probs, begun.log_probs, rtol=1e-6, atol=0)
+    # the end alone, as a text of its own behind the first
+    first = [[text + decoder.tokenizer.eos_token for text in texts] for texts in BRANCHES]
+    longer = decoder.branch_log_probs(PROMPTS, first, visual, ends=False, shared=shared)
+    torch.testing.assert_close(longer.log_probs, whole.log_probs, rtol=1e-12, atol=0)
+
+
 def test_the_prompt_goes_through_the_model_once(make_decoder, make_visual) -> None:
     decoder = make_decoder()
     lengths = []
@@ -211,6 +228,7 @@ class BranchTestForeignDecoder(Decoder):
     def __init__(self, inner: Component) -> None:
         super().__init__()
         self.inner, self.embed_dim, self.num_layers = inner, inner.embed_dim, inner.num_layers
+        self.tokenizer = inner.tokenizer
 
     def encode(self, prompts, targets=None, visual=None, **options):
         return self.inner.encode(prompts, targets, visual, **options)
