@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from ct_vlm.encoders.absent import AbsentEncoder
 from ct_vlm.encoders.base import Encoder
 from ct_vlm.encoders.lejepa_vit import lejepa_vit
 from ct_vlm.encoders.residual_unet import ResidualUNetEncoder
 from ct_vlm.encoders.slice_embedder import SliceEmbedder
 from ct_vlm.encoders.slice_encoder import SliceEncoder
 from ct_vlm.encoders.video_inputs import InternVLVideoInputs, QwenVideoInputs, VideoInputs
+from ct_vlm.encoders.video_lm import VideoLMEncoder
 
 __all__ = [
+    "AbsentEncoder",
     "Encoder",
     "InternVLVideoInputs",
     "QwenVideoInputs",
@@ -17,5 +20,6 @@ __all__ = [
     "SliceEmbedder",
     "SliceEncoder",
     "VideoInputs",
+    "VideoLMEncoder",
     "lejepa_vit",
 ]

@@ -39,13 +39,19 @@ def check_levels(encoder: nn.Module, part: nn.Module, name: str) -> None:
 def floating_dtype(module: nn.Module) -> torch.dtype | None:
     """Return the dtype of a module's first floating-point parameter; None without one.
 
+    A module that wants its inputs in another type says so by an attribute ``input_dtype``.
+
+    Args:
+        module: Encoder, connector or decoder.
+
     Example:
         >>> import torch
         >>> from ct_vlm.models.inputs import floating_dtype
         >>> floating_dtype(torch.nn.Linear(2, 2).bfloat16())
         torch.bfloat16
     """
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+    wanted: torch.dtype | None = getattr(module, "input_dtype", None)
+    return wanted or next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
 
 
 def scan_geometry(encoder: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ct_vlm.modules.slice_presence import SlicePresenceHead
 from ct_vlm.modules.ssl_projector import SSLProjector
 from ct_vlm.modules.streaming_covariance import StreamingCovariance
 from ct_vlm.modules.unet_decoder import UNetDecoder
+from ct_vlm.modules.video_tokens import VideoTokens
 from ct_vlm.modules.visual_injection import MultiLayerVisualInjection
 from ct_vlm.modules.visual_predictor import JEPAHead, VisualPredictor
 from ct_vlm.modules.visual_tokens import VisualTokenProjector
@@ -51,6 +52,7 @@ __all__ = [
     "SlicePresenceHead",
     "StreamingCovariance",
     "UNetDecoder",
+    "VideoTokens",
     "VisualPredictor",
     "VisualTokenProjector",
     "WhiteningReport",

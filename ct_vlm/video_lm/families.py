@@ -27,6 +27,7 @@ class VideoFamily:
         tower: Attributes of the model's body that only turn frames into tokens.
         rotary: Whether a visual token's position has three parts: time, row and column.
         timed: Whether the time between frames enters those positions.
+        attention: Pattern of the names of the tower's attention projections, where adapters go.
 
     Example:
         >>> from ct_vlm.video_lm.families import FAMILIES
@@ -43,6 +44,7 @@ class VideoFamily:
     writing: Literal["block", "numbered", "timed"]
     tower: tuple[str, ...]
     rotary: bool
+    attention: str
     timed: bool = False
 
     @property
@@ -76,6 +78,7 @@ _QWEN: dict[str, Any] = {
     "chat_video": "<|vision_start|><|video_pad|><|vision_end|>",
     "tower": ("visual",),
     "rotary": True,
+    "attention": r".*\.attn\.(qkv|proj)",
 }
 
 FAMILIES: dict[str, VideoFamily] = {
@@ -91,6 +94,7 @@ FAMILIES: dict[str, VideoFamily] = {
         writing="numbered",
         tower=("vision_tower", "multi_modal_projector"),
         rotary=False,
+        attention=r".*\.attention\.(q_proj|k_proj|v_proj|projection_layer)",
     ),
 }
 """Families by the ``model_type`` of transformers."""

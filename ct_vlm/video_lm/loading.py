@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,6 +68,35 @@ def load_half(
     return body
 
 
+def config_values(model: Any) -> dict[str, Any]:
+    """Return a model's config as JSON values that :func:`load_half` takes, without paths and private fields.
+
+    Args:
+        model: A model of transformers, a config dict, or a path or hub id.
+
+    Raises:
+        CheckpointError: If the path or hub id holds no config.
+    """
+    from transformers import AutoConfig
+
+    if isinstance(model, dict):
+        return copy.deepcopy(model)
+    family_of(model)  # tells what is wrong with a path
+    config = model.config if hasattr(model, "config") else AutoConfig.from_pretrained(str(model))
+    values = json.loads(config.to_json_string(use_diff=False))
+    return {key: value for key, value in values.items() if key[0] != "_" and key != "transformers_version"}
+
+
+def recompute_layers(model: Any) -> None:
+    """Let the backward pass recompute layers, under either name that transformers has for it.
+
+    Args:
+        model: A model of transformers.
+    """
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def _kept(model_type: str, half: Half) -> tuple[str, ...]:
     """Return the attributes of the body that a half needs."""
     return FAMILIES[model_type].tower if half == "vision" else ("language_model",)
@@ -81,7 +111,7 @@ def _from_config(model: dict[str, Any], half: Half, dtype: str | None, attention
     values["text_config"] = {**text, **(values.get("text_config") or {})}
     try:
         config = AutoConfig.for_model(name, **values)
-        left_out = _leave_out(config, half)
+        left_out = _leave_out(config, half) | (_leave_words_out(config) if half == "vision" else {})
         built = AutoModelForImageTextToText.from_config(config, **_options(dtype, attention))
     except (TypeError, ValueError, ImportError) as error:
         cause = f"Cannot build a video language model of type `{name}`: {error}"
@@ -127,6 +157,13 @@ def _leave_out(config: Any, half: Half) -> dict[str, Any]:
     taken = {name: getattr(part, name) for name in names}
     for name, value in taken.items():
         setattr(part, name, [] if isinstance(value, list) else 0)
+    return taken
+
+
+def _leave_words_out(config: Any) -> dict[str, Any]:
+    """Take the vocabulary out of a config, whose embeddings are the largest part of a small model."""
+    taken = {name: getattr(config.text_config, name) for name in ("vocab_size", "pad_token_id")}
+    config.text_config.vocab_size, config.text_config.pad_token_id = 1, None
     return taken
 
 
