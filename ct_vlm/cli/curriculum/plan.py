@@ -34,6 +34,7 @@ class Phase:
         monitor: Metric whose best checkpoint is the result; the last one without it.
         mode: ``max`` if higher is better.
         save_every: Steps from one resumable checkpoint to the next; each epoch unless given.
+        common: Whether it also takes the options that are given for all training phases.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Phase:
     monitor: str | None = None
     mode: Literal["max", "min"] = "max"
     save_every: int | None = None
+    common: bool = True
 
     def digest(self) -> str:
         """Return a digest of everything that decides what the phase does, beside the library."""
@@ -117,7 +119,8 @@ def _phase(entry: Any, number: int, file: Path, common: Mapping[str, Any]) -> Ph
         if not Path(values["config"]).is_file():
             cause = f"{where} ({entry['name']}) names no file: `{values['config']}`."
             raise UsageError(cause, "Paths are relative to the curriculum's file.")
-        values["options"] = {**common, **values.get("options", {})}
+        shared = common if values.get("common", True) else {}
+        values["options"] = {**shared, **values.get("options", {})}
     if values.get("mode", "max") not in ("max", "min"):
         cause = f"{where} has mode {values['mode']!r}."
         raise UsageError(cause, "Use 'max' or 'min'.")

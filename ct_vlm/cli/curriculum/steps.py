@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ct_vlm.tasks import OptimizerConfig
     from ct_vlm.transforms import CTPreset
+
+_FIRST_TEXT = 2**31 + 2 * 10**8
+"""Trees of phantoms draw smaller seeds, so that no text is that of a volume."""
 
 
 def write_phantoms(root: str, count: int, **options: Any) -> str:
@@ -64,6 +68,7 @@ def embed_slices(
     *,
     splits: Sequence[str] = ("train", "valid"),
     max_slices: int = 600,
+    cache_dir: str | None = None,
     progress: bool = True,
 ) -> str:
     """Embed every slice of a CT-RATE tree once, as ``ct-vlm embed`` does, with any preset.
@@ -75,6 +80,7 @@ def embed_slices(
         preset: Preprocessing, by name or as a dict.
         splits: Which splits.
         max_slices: Volumes with more are thinned out.
+        cache_dir: Where preprocessed volumes are kept, e.g. by pretraining.
         progress: Show progress bars on a terminal.
 
     Returns:
@@ -92,7 +98,7 @@ def embed_slices(
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_manifest(cache, folder, encoder=encoder, pooling=embedder.pooling, max_slices=max_slices)
     for split in splits:
-        dataset = CTRateDataset(root, split, preset=wanted, text=None, labels=False)
+        dataset = CTRateDataset(root, split, preset=wanted, text=None, labels=False, cache_dir=cache_dir)
         precompute(embedder, dataset, cache, wanted, progress=progress)
     return folder
 
@@ -107,6 +113,9 @@ def prepare_language(
     steps: int = 300,
     batch_size: int = 16,
     lr: float = 3e-3,
+    optimizer: Literal["adamw", "muon"] = "adamw",
+    phantoms: int = 0,
+    shape: Sequence[int] = (64, 64, 64),
     seed: int = 0,
     progress: bool = True,
 ) -> str:
@@ -123,6 +132,9 @@ def prepare_language(
         steps: Optimizer steps.
         batch_size: Texts a step.
         lr: Peak learning rate.
+        optimizer: With ``"muon"``, matrices train with Muon, which learns faster at this size.
+        phantoms: Further phantoms, never drawn, whose reports and positive findings are learnt too.
+        shape: Their grid, which stated sizes depend on.
         seed: Seed of weights and order.
         progress: Show a progress bar on a terminal.
 
@@ -136,14 +148,17 @@ def prepare_language(
     from ct_vlm.models import TextEmbedder
     from ct_vlm.models.ker_vljepa import CONFIGS
     from ct_vlm.modules import PCAWhitening
+    from ct_vlm.tasks import OptimizerConfig
     from ct_vlm.text import CT_RATE_LABELS, POSITIVE_TEMPLATES
 
     config = CONFIGS[size]
     texts = [text for text in pd.read_csv(reports)[column].dropna().astype(str) if text.strip()]
     phrases = [phrase for name in CT_RATE_LABELS for phrase in POSITIVE_TEMPLATES[name]]
+    phrases += _texts_of_phantoms(phantoms, shape)
     torch.manual_seed(seed)
     decoder = CausalLMDecoder(config.language_model, train_bpe_tokenizer(sorted({*texts, *phrases}), vocab_size))
-    _train_on_text(decoder, texts + phrases, steps, batch_size, lr, progress=progress)
+    training = OptimizerConfig(optimizer, lr, warmup_fraction=0.0 if optimizer == "adamw" else 0.05)
+    _train_on_text(decoder, texts + phrases, steps, batch_size, training, progress=progress)
     lm = Path(folder) / "lm"
     decoder.lm.save_pretrained(lm)
     decoder.tokenizer.save_pretrained(lm)
@@ -153,15 +168,28 @@ def prepare_language(
     return folder
 
 
+def _texts_of_phantoms(count: int, shape: Sequence[int]) -> list[str]:
+    """Return the report and the positive findings of phantoms that no tree holds."""
+    from ct_vlm.phantoms import describe_phantom
+    from ct_vlm.text import positive_findings
+
+    depth, height, width = shape
+    texts = []
+    for number in range(count):
+        facts = describe_phantom(_FIRST_TEXT + number, (depth, height, width))
+        texts += [facts.findings_text, positive_findings(facts.labels.tolist(), seed=number)]
+    return texts
+
+
 def _train_on_text(
-    decoder: Any, texts: Sequence[str], steps: int, batch_size: int, lr: float, *, progress: bool
+    decoder: Any, texts: Sequence[str], steps: int, batch_size: int, training: OptimizerConfig, *, progress: bool
 ) -> None:
     """Train a decoder as a plain language model."""
     import torch
     from rich.progress import track
 
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    built = training.build(decoder.named_parameters(), steps)
+    optimizer, schedule = built["optimizer"], built["lr_scheduler"]["scheduler"]
     decoder.train()
     for _ in track(range(steps), "Language model", disable=not progress, transient=True):
         chosen = [texts[int(i)] for i in torch.randint(len(texts), (batch_size,))]

@@ -1,0 +1,1 @@
+"""What Ker-VLJEPA's curriculum does on phantoms."""
