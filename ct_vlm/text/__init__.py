@@ -7,6 +7,7 @@ from ct_vlm.text.abnormality_lists import (
     render_abnormalities,
 )
 from ct_vlm.text.abnormality_reading import read_abnormalities
+from ct_vlm.text.confusions import CONFUSIONS, Confusion, confusions_of, swap_finding
 from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.text.laterality import swap_laterality
 from ct_vlm.text.places import Places, find_places
@@ -23,6 +24,7 @@ from ct_vlm.text.sentences import split_sentences
 from ct_vlm.text.steering import LIST_PROMPT, STEERING_PROMPT, SteeredText, parse_cot, read_cot, render_cot
 
 __all__ = [
+    "CONFUSIONS",
     "CT_RATE_LABELS",
     "LIST_PROMPT",
     "MEDREGION_REGIONS",
@@ -33,6 +35,7 @@ __all__ = [
     "STEERING_PROMPT",
     "STEERING_REGIONS",
     "Abnormality",
+    "Confusion",
     "Places",
     "RegionPrompts",
     "RegionScheme",
@@ -40,6 +43,7 @@ __all__ = [
     "ReportSections",
     "SteeredText",
     "clean_missing",
+    "confusions_of",
     "find_places",
     "find_region",
     "join_sections",
@@ -60,5 +64,6 @@ __all__ = [
     "split_sections",
     "split_sentences",
     "strip_region_prefixes",
+    "swap_finding",
     "swap_laterality",
 ]

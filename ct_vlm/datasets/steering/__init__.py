@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ct_vlm.datasets.steering.abnormal import AbnormalSentences
     from ct_vlm.datasets.steering.building import AbnormalityBuilder
+    from ct_vlm.datasets.steering.negatives import HardNegatives, Negative
 
 _MODULES = {
     "AbnormalSentences": "abnormal",
     "AbnormalityBuilder": "building",
+    "HardNegatives": "negatives",
+    "Negative": "negatives",
 }
 
 __all__ = [
     "AbnormalSentences",
     "AbnormalityBuilder",
+    "HardNegatives",
+    "Negative",
 ]
 
 
