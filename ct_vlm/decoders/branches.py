@@ -237,12 +237,9 @@ def _mask(prefix: Tensor, visual_mask: Tensor | None, texts: _Texts) -> Tensor:
 
 def _positions(prefix: Tensor, texts: _Texts) -> Tensor:
     """Let the positions of each text count on from the prompt's: ``(B, S)``, or ``(3, B, S)``."""
-    last = prefix.amax(dim=-1)
-    # positions of three parts go on from the largest of them
-    last = last.amax(dim=0) if prefix.ndim == 3 else last
+    # the prompt ends in the last column; a film before it may have reached further in time
     place = torch.arange(texts.ids.shape[1], device=prefix.device) % texts.width
-    own = (last[:, None] + 1 + place).to(prefix.dtype)
-    return torch.cat([prefix, own.expand(*prefix.shape[:-1], -1)], -1)
+    return torch.cat([prefix, prefix[..., -1:] + 1 + place.to(prefix.dtype)], -1)
 
 
 def _predicting_rows(texts: _Texts, start: int) -> Tensor:

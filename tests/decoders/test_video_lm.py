@@ -162,6 +162,21 @@ class TestWhatTheVideoDoes:
         assert before.index(opening) < before.index("Scan:")
 
 
+class TestBranches:
+    @pytest.mark.parametrize("steps", [2, 24])
+    @torch.no_grad()
+    def test_texts_behind_one_film_have_the_log_probabilities_they_have_alone(self, folder, steps) -> None:
+        # in 24 steps, a film's times reach past the positions of a short prompt behind it
+        decoder = VideoLMDecoder(str(folder), dtype="float64").eval()
+        visual = VisualContext(torch.randn(2, steps * 4, 128, dtype=torch.float64), grid=(steps, 2, 2))
+        texts = [["Clear.", "A nodule lies in the right lung."]] * 2
+        together, apart = (decoder.branch_log_probs(PROMPTS, texts, visual, shared=s) for s in (True, False))
+        torch.testing.assert_close(together.log_probs, apart.log_probs, rtol=1e-9, atol=1e-9)
+        blank = VisualContext(torch.zeros_like(visual.tokens), grid=visual.grid)
+        unseen = decoder.branch_log_probs(PROMPTS, texts, blank).log_probs
+        assert (unseen - together.log_probs).abs().min() > 1e-4
+
+
 class TestKeepingAndTraining:
     @torch.no_grad()
     def test_copies_configs_and_checkpoints_write_the_same_without_path_or_hub(self, decoder, visual, tmp_path) -> None:
