@@ -65,6 +65,7 @@ COMMANDS = {
     ),
     "attributes": Command("ct_vlm.cli.attributes", "measure organs and lesions of a scan from its masks"),
     "video": Command("ct_vlm.cli.video", "write a scan as a film (MP4) and measure what that costs in HU"),
+    "preferences": Command("ct_vlm.cli.preferences", "write pairs of true and wrong lists of abnormalities for DPO"),
     "list": Command("ct_vlm.cli.list_parts", "list components, models and presets"),
     "env": Command("ct_vlm.cli.env", "show versions, devices and optional packages"),
 }

@@ -21,7 +21,7 @@ from ct_vlm.text.region_scheme import RegionScheme, region_scheme
 from ct_vlm.text.regions import MEDREGION_REGIONS, RADGENOME_REGIONS, RADGENOME_TO_MEDREGION
 from ct_vlm.text.sections import ReportSections, clean_missing, join_sections, split_sections
 from ct_vlm.text.sentences import split_sentences
-from ct_vlm.text.steering import LIST_PROMPT, STEERING_PROMPT, SteeredText, parse_cot, read_cot, render_cot
+from ct_vlm.text.steering import LIST_PROMPT, STEERING_PROMPT, SteeredText, parse_cot, read_cot, render_cot, render_list
 
 __all__ = [
     "CONFUSIONS",
@@ -60,6 +60,7 @@ __all__ = [
     "region_scheme",
     "render_abnormalities",
     "render_cot",
+    "render_list",
     "split_regions",
     "split_sections",
     "split_sentences",

@@ -47,6 +47,23 @@ class SteeredText:
     problems: tuple[Problem, ...] = ()
 
 
+def render_list(abnormalities: Iterable[tuple[str, str]]) -> str:
+    r"""Write the first part of a target: the list with its heading.
+
+    Args:
+        abnormalities: Region and text of each abnormality.
+
+    Raises:
+        ConfigError: If a region is unknown.
+
+    Example:
+        >>> from ct_vlm.text import render_list
+        >>> render_list([("lung", "A 4 mm nodule.")])
+        'Abnormalities:\n(Lung: A 4 mm nodule.)'
+    """
+    return f"{_LIST_HEAD}{render_abnormalities(abnormalities)}"
+
+
 def render_cot(abnormalities: Iterable[tuple[str, str]], report: str) -> str:
     r"""Write the target: the list, then the report.
 
@@ -62,7 +79,7 @@ def render_cot(abnormalities: Iterable[tuple[str, str]], report: str) -> str:
         >>> render_cot([("lung", "A 4 mm nodule.")], "A 4 mm nodule. Heart size is normal.")
         'Abnormalities:\n(Lung: A 4 mm nodule.)\n\nReport:\nA 4 mm nodule. Heart size is normal.'
     """
-    return f"{_LIST_HEAD}{render_abnormalities(abnormalities)}{_REPORT_HEAD}{report}"
+    return f"{render_list(abnormalities)}{_REPORT_HEAD}{report}"
 
 
 def parse_cot(text: str) -> SteeredText:

@@ -9,12 +9,16 @@ if TYPE_CHECKING:
     from ct_vlm.datasets.steering.abnormal import AbnormalSentences
     from ct_vlm.datasets.steering.building import AbnormalityBuilder
     from ct_vlm.datasets.steering.negatives import HardNegatives, Negative
+    from ct_vlm.datasets.steering.sources import SteeredScan, make_pairs, read_scans
 
 _MODULES = {
     "AbnormalSentences": "abnormal",
     "AbnormalityBuilder": "building",
     "HardNegatives": "negatives",
     "Negative": "negatives",
+    "SteeredScan": "sources",
+    "make_pairs": "sources",
+    "read_scans": "sources",
 }
 
 __all__ = [
@@ -22,6 +26,9 @@ __all__ = [
     "AbnormalityBuilder",
     "HardNegatives",
     "Negative",
+    "SteeredScan",
+    "make_pairs",
+    "read_scans",
 ]
 
 
