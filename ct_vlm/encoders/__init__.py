@@ -10,6 +10,7 @@ from ct_vlm.encoders.slice_embedder import SliceEmbedder
 from ct_vlm.encoders.slice_encoder import SliceEncoder
 from ct_vlm.encoders.video_inputs import InternVLVideoInputs, QwenVideoInputs, VideoInputs
 from ct_vlm.encoders.video_lm import VideoLMEncoder
+from ct_vlm.encoders.video_settings import read_video_inputs
 
 __all__ = [
     "AbsentEncoder",
@@ -22,4 +23,5 @@ __all__ = [
     "VideoInputs",
     "VideoLMEncoder",
     "lejepa_vit",
+    "read_video_inputs",
 ]

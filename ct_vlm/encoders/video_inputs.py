@@ -93,8 +93,9 @@ class QwenVideoInputs(VideoInputs):
     processor's own where it runs on the same device: a CPU rounds bytes between rows and columns, a
     GPU does not, and a smooth slice may differ by one of 255 steps, a full-contrast edge by more.
 
-    For Qwen3-VL: ``patch_size=16``, ``mean`` and ``std`` of 0.5, ``pixel_limit="film"`` with the
-    ``size`` of the checkpoint's ``video_preprocessor_config.json``.
+    For Qwen3-VL: ``patch_size=16``, ``mean`` and ``std`` of 0.5, ``pixel_limit="film"`` and the
+    checkpoint's limits (4,096 and 25,165,824 pixels of the published ones; its class in transformers
+    defaults to 786,432, 32 times fewer). :func:`~ct_vlm.encoders.read_video_inputs` reads them all.
 
     Args:
         sampling: Which slices become frames: a :class:`~ct_vlm.transforms.FrameSampling`, its

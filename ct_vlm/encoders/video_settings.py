@@ -43,7 +43,7 @@ def read_video_inputs(folder: str | Path, sampling: Sampling | None = None) -> Q
 
     Example:
         >>> import json, pathlib, tempfile
-        >>> from ct_vlm.encoders.video_settings import read_video_inputs
+        >>> from ct_vlm.encoders import read_video_inputs
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = pathlib.Path(folder, "config.json").write_text('{"model_type": "qwen2_5_vl"}')
         ...     values = {"min_pixels": 3136, "max_pixels": 12845056, "patch_size": 14}

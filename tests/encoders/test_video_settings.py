@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from ct_vlm.encoders import InternVLVideoInputs, QwenVideoInputs
-from ct_vlm.encoders.video_settings import read_video_inputs
+from ct_vlm.encoders import InternVLVideoInputs, QwenVideoInputs, read_video_inputs
 from ct_vlm.errors import CheckpointError
 
 if TYPE_CHECKING:
