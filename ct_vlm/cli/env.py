@@ -40,6 +40,7 @@ OPTIONAL = {
     "flash_attn": ("flash-attn", "fused attention on CUDA; without it PyTorch's own attention runs (extra `flash`)"),
     "flash_attn.cute": ("flash-attn-4", "the same for newer CUDA devices, needs no compiler (extra `flash4`)"),
     "triton": ("triton", "fused kernels on CUDA; comes with CUDA builds of torch"),
+    "av": ("av", "films (MP4) of volumes; without it frames stay in memory (extra `video`)"),
     "pycocoevalcap": ("pycocoevalcap", "the reference BLEU our own is tested against (extra `metrics`)"),
     "tensorboard": ("tensorboard", "TensorBoard logs; without it Lightning logs to CSV"),
 }
