@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ct_vlm.datamodules.balancing import BalancedSampler, class_balanced_weights
     from ct_vlm.datamodules.base import VolumeDataModule
+    from ct_vlm.datamodules.cached_data import CachedFeatureDataModule
     from ct_vlm.datamodules.cached_features import CachedFeatureDataset, PrecomputeResult, precompute
     from ct_vlm.datamodules.collating import collate
     from ct_vlm.datamodules.ct_rate import CTRateDataModule
     from ct_vlm.datamodules.features import FeatureDataModule, FeatureDataset, encode_features
     from ct_vlm.datamodules.loader import ResumableDataLoader, make_loader
     from ct_vlm.datamodules.patients import split_patients
+    from ct_vlm.datamodules.preferences import PreferenceDataModule, PreferenceDataset
     from ct_vlm.datamodules.radgenome import RadGenomeDataModule
     from ct_vlm.datamodules.segmentation import SegmentationDataModule
     from ct_vlm.datamodules.sharding import EpochBatchSampler, EpochSampler
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
 _MODULES = {
     "BalancedSampler": "balancing",
     "CTRateDataModule": "ct_rate",
+    "CachedFeatureDataModule": "cached_data",
     "CachedFeatureDataset": "cached_features",
     "EpochBatchSampler": "sharding",
     "EpochSampler": "sharding",
     "FeatureDataModule": "features",
     "FeatureDataset": "features",
     "PrecomputeResult": "cached_features",
+    "PreferenceDataModule": "preferences",
+    "PreferenceDataset": "preferences",
     "RadGenomeDataModule": "radgenome",
     "ResumableDataLoader": "loader",
     "SegmentationDataModule": "segmentation",
@@ -52,12 +57,15 @@ _MODULES = {
 __all__ = [
     "BalancedSampler",
     "CTRateDataModule",
+    "CachedFeatureDataModule",
     "CachedFeatureDataset",
     "EpochBatchSampler",
     "EpochSampler",
     "FeatureDataModule",
     "FeatureDataset",
     "PrecomputeResult",
+    "PreferenceDataModule",
+    "PreferenceDataset",
     "RadGenomeDataModule",
     "ResumableDataLoader",
     "SegmentationDataModule",

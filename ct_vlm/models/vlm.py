@@ -149,16 +149,33 @@ class VisionLanguageModel(Component):
 
     def _encode(self, prompts: list[str], reports: list[str], visual: VisualContext) -> EncodedText:
         """Encode prompts and reports, cut to what fits; say once that some were cut."""
+        limit = self.text_limit(visual)
+        # a decoder of one's own needs to know `max_length` only where there is a limit
+        options: dict[str, Any] = {} if limit is None else {"max_length": limit}
+        encoded = self.decoder.encode(prompts, reports, visual, **options)
+        self.count_cut(encoded.num_cut, limit)
+        return encoded
+
+    def text_limit(self, visual: VisualContext) -> int | None:
+        """Return how many tokens of text fit beside a context's visual tokens; None where nothing limits them.
+
+        Args:
+            visual: The context.
+        """
         room = self.decoder.max_positions
         limits = [self.max_length, None if room is None else room - visual.num_tokens]
-        known = [limit for limit in limits if limit is not None]
-        # a decoder of one's own needs to know `max_length` only where there is a limit
-        options: dict[str, Any] = {"max_length": min(known)} if known else {}
-        encoded = self.decoder.encode(prompts, reports, visual, **options)
-        if encoded.num_cut and not self.num_cut:
-            _log.warning("Reports are cut to fit %d tokens of text; `num_cut` of the model counts them.", min(known))
-        self.num_cut += encoded.num_cut
-        return encoded
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def count_cut(self, number: int, limit: int | None) -> None:
+        """Count texts that were cut, and say once that there are some.
+
+        Args:
+            number: How many of a batch.
+            limit: Tokens of text that fit.
+        """
+        if number and not self.num_cut:
+            _log.warning("Reports are cut to fit %s tokens of text; `num_cut` of the model counts them.", limit)
+        self.num_cut += number
 
     @torch.no_grad()
     def generate_batch(self, batch: Mapping[str, Any], **generation: Any) -> list[str]:

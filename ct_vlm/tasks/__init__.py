@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ct_vlm.tasks.aligned_report import AlignedReportLightningModule
     from ct_vlm.tasks.base import TrainingTask, load_task
     from ct_vlm.tasks.classification import ClassificationLightningModule
+    from ct_vlm.tasks.dpo import DPOLightningModule
     from ct_vlm.tasks.lejepa import LEJEPA_OPTIMIZER, LeJEPALightningModule
     from ct_vlm.tasks.optimizer import PAPER_OPTIMIZERS, OptimizerConfig
     from ct_vlm.tasks.report import ReportLightningModule
@@ -19,6 +20,7 @@ _MODULES = {
     "PAPER_OPTIMIZERS": "optimizer",
     "AlignedReportLightningModule": "aligned_report",
     "ClassificationLightningModule": "classification",
+    "DPOLightningModule": "dpo",
     "LEJEPA_OPTIMIZER": "lejepa",
     "LeJEPALightningModule": "lejepa",
     "OptimizerConfig": "optimizer",
@@ -34,6 +36,7 @@ __all__ = [
     "PAPER_OPTIMIZERS",
     "AlignedReportLightningModule",
     "ClassificationLightningModule",
+    "DPOLightningModule",
     "LeJEPALightningModule",
     "OptimizerConfig",
     "ReportLightningModule",
