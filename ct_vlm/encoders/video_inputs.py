@@ -192,6 +192,15 @@ class QwenVideoInputs(VideoInputs):
         factor = self.patch_size * self.merge_size
         return -(-frames // self.temporal_patch_size), rows // factor, columns // factor
 
+    def seconds_per_grid(self, slices: int) -> float:
+        """Return the time between two steps of the grid, by which Qwen2.5-VL's positions go on.
+
+        It is what ``Qwen2_5_VLProcessor`` gives as ``second_per_grid_ts``: 1.026 for 26 frames of the
+        240 of a film of 18 a second, not quite the 1.0 of two frames a second.
+        """
+        rate = len(self.frame_indices(slices)) / slices * self._sampling.film_fps
+        return self.temporal_patch_size / rate
+
     @property
     def _frames_a_token(self) -> int:
         return self.temporal_patch_size

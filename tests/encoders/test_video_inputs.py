@@ -131,6 +131,15 @@ def test_token_grid_is_the_grid_of_the_inputs_after_merging() -> None:
     assert inputs.token_grid(5, 90, 60) == (int(grid[0]), int(grid[1]) // 2, int(grid[2]) // 2)
 
 
+def test_time_between_steps_is_the_processors() -> None:
+    from transformers.video_utils import VideoMetadata
+
+    for inputs in (QwenVideoInputs(), QwenVideoInputs("all"), QwenVideoInputs({"policy": "ends", "num_frames": 8})):
+        frames = inputs.frame_indices(240).tolist()
+        film = VideoMetadata(total_num_frames=240, fps=18, frames_indices=frames)
+        assert inputs.seconds_per_grid(240) == pytest.approx(2 / film.sampled_fps)
+
+
 def test_odd_films_repeat_their_last_frame() -> None:
     inputs = QwenVideoInputs("all", min_pixels=784)
     film = gray_film(3, 56, 56)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 
@@ -26,6 +27,14 @@ def rgb_as_other_readers_see_it(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
+def bgr_as_opencv_sees_it(path: Path) -> np.ndarray:
+    film, frames = cv2.VideoCapture(str(path)), []
+    while (frame := film.read()[1]) is not None:
+        frames.append(frame)
+    film.release()
+    return np.stack(frames)
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libx264rgb", "ffv1"])
 @pytest.mark.parametrize("shape", [(5, 64, 80), (1, 64, 64)])
 def test_films_keep_every_byte_and_other_readers_see_the_same_gray(
@@ -34,8 +43,9 @@ def test_films_keep_every_byte_and_other_readers_see_the_same_gray(
     frames = noise(*shape)
     write_mp4(frames, tmp_path / "a.mp4", codec=codec)
     assert np.array_equal(read_mp4(tmp_path / "a.mp4"), frames)
-    seen = rgb_as_other_readers_see_it(tmp_path / "a.mp4")
-    assert np.array_equal(seen, np.repeat(frames[..., None], 3, axis=-1))
+    colours = np.repeat(frames[..., None], 3, axis=-1)
+    assert np.array_equal(rgb_as_other_readers_see_it(tmp_path / "a.mp4"), colours)
+    assert np.array_equal(bgr_as_opencv_sees_it(tmp_path / "a.mp4"), colours)
 
 
 @pytest.mark.parametrize("shape", [(3, 63, 80), (3, 64, 81), (2, 17, 19)])
