@@ -9,26 +9,35 @@ if TYPE_CHECKING:
     from ct_vlm.datasets.steering.abnormal import AbnormalSentences
     from ct_vlm.datasets.steering.building import AbnormalityBuilder
     from ct_vlm.datasets.steering.negatives import HardNegatives, Negative
+    from ct_vlm.datasets.steering.published import DEFAULT_FIELDS, PublishedFile, PublishedRow, read_steered_json
     from ct_vlm.datasets.steering.sources import SteeredScan, make_pairs, read_scans
 
 _MODULES = {
+    "DEFAULT_FIELDS": "published",
     "AbnormalSentences": "abnormal",
     "AbnormalityBuilder": "building",
     "HardNegatives": "negatives",
     "Negative": "negatives",
+    "PublishedFile": "published",
+    "PublishedRow": "published",
     "SteeredScan": "sources",
     "make_pairs": "sources",
     "read_scans": "sources",
+    "read_steered_json": "published",
 }
 
 __all__ = [
+    "DEFAULT_FIELDS",
     "AbnormalSentences",
     "AbnormalityBuilder",
     "HardNegatives",
     "Negative",
+    "PublishedFile",
+    "PublishedRow",
     "SteeredScan",
     "make_pairs",
     "read_scans",
+    "read_steered_json",
 ]
 
 
