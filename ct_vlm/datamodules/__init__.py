@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ct_vlm.datamodules.shards import ShardDataModule
     from ct_vlm.datamodules.slabs import SlabDataModule
     from ct_vlm.datamodules.slice_embeddings import SliceEmbeddingDataModule, SliceEmbeddingDataset, sample_slices
+    from ct_vlm.datamodules.steered_targets import SteeredTargetDataModule
     from ct_vlm.datamodules.text_targets import TextTargetDataModule
 
 _MODULES = {
@@ -43,6 +44,7 @@ _MODULES = {
     "SlabDataModule": "slabs",
     "SliceEmbeddingDataModule": "slice_embeddings",
     "SliceEmbeddingDataset": "slice_embeddings",
+    "SteeredTargetDataModule": "steered_targets",
     "TextTargetDataModule": "text_targets",
     "VolumeDataModule": "base",
     "class_balanced_weights": "balancing",
@@ -73,6 +75,7 @@ __all__ = [
     "SlabDataModule",
     "SliceEmbeddingDataModule",
     "SliceEmbeddingDataset",
+    "SteeredTargetDataModule",
     "TextTargetDataModule",
     "VolumeDataModule",
     "class_balanced_weights",

@@ -1,0 +1,133 @@
+"""Batches whose texts start with a list of abnormalities, whatever data they come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ct_vlm.datamodules.text_targets import TextTargetDataModule
+from ct_vlm.datasets.steering import AbnormalityBuilder
+from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.text.abnormality_lists import parse_abnormalities, render_abnormalities
+from ct_vlm.text.steering import render_cot, render_list
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lightning import LightningDataModule
+
+Steering = Literal["cot", "list", "none"]
+
+
+class SteeredTargetDataModule(TextTargetDataModule):
+    r"""Another data module's batches, with targets that name the abnormalities before they tell the report.
+
+    ============== ================================================ ========================
+    key            what                                             where
+    ============== ================================================ ========================
+    report         list and report, the list alone, or the report   training and validation
+    full_report    the report as it was                             training and validation
+    abnormalities  the list as text, which a model's is scored with all batches, unless "none"
+    ============== ================================================ ========================
+
+    Lists are made of the texts by region where the data has them (RadGenome-ChestCT's links), else of
+    the report; or they are read from a published file. Test and predict keep the report: a task splits
+    what was written into its two parts and scores each.
+
+    Args:
+        data: Gives ``report``, and ``region_reports`` of the ten regions if it has them.
+        steering: ``"cot"`` (list, then report), ``"list"``, or ``"none"`` for the ablation without.
+        lists: Published file with targets, see :func:`ct_vlm.datasets.steering.read_steered_json`; its
+            volumes' lists are taken from there, and a volume that it lacks is refused.
+
+    Raises:
+        ConfigError: If ``steering`` is unknown.
+        DatasetError: If a batch lacks reports, or ``lists`` a volume.
+
+    Example:
+        >>> from lightning import LightningDataModule
+        >>> from ct_vlm.datamodules import SteeredTargetDataModule
+        >>> data = SteeredTargetDataModule(LightningDataModule())
+        >>> data.add_targets({"report": ["Heart size is increased."]})["report"][0]
+        'Abnormalities:\n(Heart: Heart size is increased.)\n\nReport:\nHeart size is increased.'
+
+    References:
+        AbSteering, https://arxiv.org/abs/2603.12469 (stage 1).
+    """
+
+    def __init__(self, data: LightningDataModule, steering: Steering = "cot", lists: str | Path | None = None) -> None:
+        super().__init__(data, "report")
+        if steering not in get_args(Steering):
+            cause = f"Expected `steering` to be one of {', '.join(get_args(Steering))}, but got {steering!r}."
+            raise ConfigError(cause, "Use cot for list and report.")
+        self.steering = steering
+        self._build = AbnormalityBuilder()
+        self._made: dict[tuple[str, ...], str] = {}
+        self._published: dict[str, str] | None = None
+        self._file = lists
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Let the data finish the batch, then add lists and, in training and validation, targets."""
+        batch = self.data.on_after_batch_transfer(batch, dataloader_idx)
+        trainer = self.trainer
+        if self.steering == "none" or not isinstance(batch, dict):
+            return batch
+        if trainer is not None and (trainer.testing or trainer.predicting):
+            return {**batch, "abnormalities": self.lists_of(batch)} if batch.get("report") is not None else batch
+        return self.add_targets(batch)
+
+    def add_targets(self, batch: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:
+        """Return a batch with the targets, which are the same in every epoch.
+
+        Args:
+            batch: Needs ``report``.
+            epoch: Not looked at.
+        """
+        if self.steering == "none":
+            return dict(batch)
+        lists = self.lists_of(batch)
+        entries = [parse_abnormalities(text) for text in lists]
+        reports = list(batch["report"])
+        texts = [
+            render_list(own) if self.steering == "list" else render_cot(own, report)
+            for own, report in zip(entries, reports, strict=True)
+        ]
+        return {**batch, "report": texts, "full_report": reports, "abnormalities": lists}
+
+    def lists_of(self, batch: Mapping[str, Any]) -> list[str]:
+        """Return the list of each sample as text.
+
+        Args:
+            batch: Needs ``report``, or with ``lists`` a ``volume_id``.
+
+        Raises:
+            DatasetError: If it has none, or a volume is not in the file of lists.
+        """
+        if self._file is not None:
+            return [self._list_in_file(str(name)) for name in batch["volume_id"]]
+        reports = batch.get("report")
+        if reports is None:
+            cause = f"The batch holds no `report`, which lists are made of; it holds {sorted(batch)}."
+            raise DatasetError(cause, "Use a data module that gives it.")
+        regions = batch.get("region_reports") or [{}] * len(reports)
+        return [self._list_of(report, own) for report, own in zip(reports, regions, strict=True)]
+
+    def _list_of(self, report: str, regions: Mapping[str, str]) -> str:
+        """Return the list of one sample, which is made once."""
+        key = (report, *(f"{name}\n{text}" for name, text in regions.items()))
+        if key not in self._made:
+            entries = self._build.from_regions(regions) if regions else self._build.from_report(report)
+            self._made[key] = render_abnormalities(entries)
+        return self._made[key]
+
+    def _list_in_file(self, volume: str) -> str:
+        """Return the list of a volume out of the file, which is read once."""
+        if self._published is None:
+            from ct_vlm.datasets.steering import read_steered_json
+
+            rows = read_steered_json(str(self._file)).rows
+            self._published = {row.id: render_abnormalities(row.target.abnormalities) for row in rows}
+        if volume not in self._published:
+            cause = f"`{self._file}` has no list of {volume!r}."
+            raise DatasetError(cause, "Leave the volume out, or leave `lists` out to make lists of the reports.")
+        return self._published[volume]

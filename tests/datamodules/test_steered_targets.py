@@ -1,0 +1,74 @@
+"""Targets with a list of abnormalities: of reports, of regions, of a published file, and what tests keep."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from lightning import LightningDataModule
+
+from ct_vlm.datamodules import SteeredTargetDataModule
+from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.text import parse_cot, render_cot
+
+REPORT = "Findings: Heart size is increased. No effusion. Impressions: Cardiomegaly."
+BATCH = {"volume_id": ["a_1", "b_1"], "report": [REPORT, "Lungs are clear."]}
+
+
+def steered(**options):
+    return SteeredTargetDataModule(LightningDataModule(), **options)
+
+
+def during(data, stage):
+    flags = {name: name == stage for name in ("training", "validating", "testing", "predicting")}
+    data.trainer = SimpleNamespace(current_epoch=0, **flags)
+    return data.on_after_batch_transfer(dict(BATCH), 0)
+
+
+def test_targets_are_list_and_report():
+    batch = steered().add_targets(BATCH)
+    found = [parse_cot(text) for text in batch["report"]]
+    assert [list(map(tuple, target.abnormalities)) for target in found] == [[("heart", "Heart size is increased.")], []]
+    assert [target.report for target in found] == batch["full_report"] == BATCH["report"]
+    assert batch["abnormalities"] == ["(Heart: Heart size is increased.)", "(None)"]
+
+
+def test_regions_of_the_data_set_decide_where_it_has_them():
+    regions = [{"pleura": "A nodule."}, {}]
+    assert steered().add_targets({**BATCH, "region_reports": regions})["abnormalities"] == [
+        "(Pleura: A nodule.)",
+        "(None)",
+    ]
+
+
+@pytest.mark.parametrize("stage", ["training", "validating"])
+def test_what_each_switch_trains_on(stage):
+    assert during(steered(steering="list"), stage)["report"][1] == "Abnormalities:\n(None)"
+    assert during(steered(steering="cot"), stage)["report"][1] == render_cot([], "Lungs are clear.")
+    assert during(steered(steering="none"), stage) == BATCH
+
+
+@pytest.mark.parametrize("stage", ["testing", "predicting"])
+def test_test_and_predict_keep_the_report(stage):
+    batch = during(steered(), stage)
+    assert batch["report"] == BATCH["report"]
+    assert batch["abnormalities"] == ["(Heart: Heart size is increased.)", "(None)"]
+    assert during(steered(steering="none"), stage) == BATCH
+
+
+def test_lists_of_a_published_file(tmp_path):
+    file = tmp_path / "train.json"
+    turns = [{"value": "<video> Go."}, {"value": render_cot([("bone", "A fracture.")], "x")}]
+    file.write_text(json.dumps([{"id": "a_1", "conversations": turns}]))
+    data = steered(lists=file)
+    assert data.lists_of({"volume_id": ["a_1"], "report": ["x"]}) == ["(Bone: A fracture.)"]
+    with pytest.raises(DatasetError, match="no list of 'b_1'"):
+        data.lists_of(BATCH)
+
+
+def test_what_is_refused():
+    with pytest.raises(ConfigError, match="steering"):
+        steered(steering="both")
+    with pytest.raises(DatasetError, match="no `report`"):
+        steered().add_targets({"volume_id": ["a_1"]})
