@@ -8,6 +8,7 @@ import torch
 
 from ct_vlm.tasks.records import sample_ids
 from ct_vlm.text.region_reports import merge_region_reports
+from ct_vlm.text.steering import read_cot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +29,10 @@ def report_records(texts: Sequence[str], batch: Mapping[str, Any], batch_idx: in
 
     Returns:
         ``id``, ``prediction`` and, where the batch has them, ``volume_id``, ``study_id``,
-        ``patient_id``, ``prompt``, ``task``, ``reference`` and ``labels``.
+        ``patient_id``, ``prompt``, ``task``, ``reference`` and ``labels``. Where the batch has lists of
+        abnormalities, a text is taken for a list and a report: ``prediction`` is the report,
+        ``abnormalities`` the list, ``written`` the text as it was, and ``abnormalities_reference`` the
+        batch's list.
 
     Example:
         >>> from ct_vlm.tasks.report_records import report_records
@@ -43,6 +47,10 @@ def report_records(texts: Sequence[str], batch: Mapping[str, Any], batch_idx: in
             record["reference"] = batch["report"][row]
         if batch.get("labels") is not None:
             record["labels"] = torch.as_tensor(batch["labels"][row]).tolist()
+        if batch.get("abnormalities") is not None:
+            parts = read_cot(text)
+            record.update(prediction=parts.report, abnormalities=parts.list_text, written=text)
+            record["abnormalities_reference"] = batch["abnormalities"][row]
         records.append(record)
     return records
 

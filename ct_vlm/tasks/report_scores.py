@@ -11,6 +11,7 @@ from ct_vlm.errors import DatasetError
 from ct_vlm.metrics import RuleLabeler, region_scores
 from ct_vlm.metrics.functional import clinical_scores, nlg_scores
 from ct_vlm.metrics.reliance import other_patient_permutation
+from ct_vlm.tasks.list_scores import list_scores
 from ct_vlm.text.region_reports import strip_region_prefixes
 
 if TYPE_CHECKING:
@@ -50,17 +51,18 @@ def score_reports(
     have been written by then.
 
     Reports that were written region by region are scored without the headings of their regions, and
-    each region by itself too.
+    each region by itself too. Lists of abnormalities before a report are scored by themselves, see
+    :func:`ct_vlm.tasks.list_scores.list_scores`; the other scores are those of the report alone.
 
     Args:
         records: ``prediction``, ``reference`` and optionally ``labels``, ``patient_id``, ``region_reports``
-            and ``region_references`` each.
+            and ``region_references``, ``abnormalities`` and ``abnormalities_reference`` each.
         shuffle_seed: Seed of the permutation.
         labeler: Finds the labels in reports; the rule labeler of CT-RATE's 18 labels by default.
 
     Returns:
         Label scores, BLEU, ROUGE-L, CIDEr, ``distinct_reports`` and ``shuffled_*`` label scores, and
-        ``region/<name>/*`` and ``regions/*`` (their mean); empty without references.
+        ``region/<name>/*`` and ``regions/*`` (their mean), ``list/*`` and ``both/*``; empty without references.
     """
     records = [_plain(r) for r in records if r.get("reference") is not None or r.get("labels") is not None]
     if not records:
@@ -73,6 +75,8 @@ def score_reports(
         # METEOR and BERTScore need resources that a training machine may lack
         scores.update(nlg_scores(predictions, [r["reference"] for r in records], metrics=("bleu", "rouge", "cider")))
     scores.update(_region_scores(records, labeler))
+    if all(r.get("abnormalities") is not None for r in records):
+        scores.update(list_scores(records, labeler, _targets(records, labeler)))
     return scores
 
 
