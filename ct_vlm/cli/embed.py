@@ -1,8 +1,10 @@
-"""Write one embedding a slice for every volume, once, so that training needs no voxels.
+"""Write one embedding a slice, or the visual tokens of a video language model, for every volume, once.
 
-The encoder is a folder written by `save_pretrained` or a trainer's `.ckpt` file. An interrupted run goes on where it
-stopped, and several processes may fill one folder. `features.json` in it says what the embeddings were made with:
-`SliceEmbeddingDataModule` reads them by that. Files of the data set are only read.
+The encoder is a folder written by `save_pretrained`, a trainer's `.ckpt` file, or a video language model of
+transformers (Qwen2.5-VL, Qwen3-VL, InternVL), whose tower is taken. Training then needs neither voxels nor encoder. An
+interrupted run goes on where it stopped, and several processes may fill one folder. `features.json` in it says what the
+features were made with: `SliceEmbeddingDataModule` reads embeddings of slices by that, `CachedFeatureDataModule` visual
+tokens. Files of the data set are only read.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from ct_vlm.cli.types import positive
 if TYPE_CHECKING:
     import argparse
 
-    from ct_vlm.encoders import SliceEmbedder
+    from ct_vlm.encoders import Encoder
     from ct_vlm.transforms import CTPreset
 
 SPLITS = ("train", "valid")
@@ -37,10 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", choices=("auto", "v1", "v2"), default="auto", help="release (default auto)")
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="cache of preprocessed volumes")
     parser.add_argument(
-        "--dtype", choices=("float16", "bfloat16", "float32"), default="float16", help="stored type (default float16)"
+        "--dtype",
+        choices=("float16", "bfloat16", "float32"),
+        help="stored type (default: float16 for slices, that of the weights for visual tokens)",
     )
     parser.add_argument("--max-slices", type=positive, default=600, metavar="N", help="thin out above (default 600)")
     parser.add_argument("--pooling", choices=("class", "mean"), default="class", help="token taken (default class)")
+    parser.add_argument("--frames", type=positive, metavar="N", help="frames that a video LM sees (default: its own)")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="reading processes (default 0)")
     parser.add_argument("--shard", metavar="I/N", help="only part I of N, by patient, e.g. one a GPU; auto for SLURM")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
@@ -56,9 +61,15 @@ def run(args: argparse.Namespace) -> int:
 
     part = Shard.parse(args.shard) if args.shard else Shard()
     preset = _preset(args.preset)
-    embedder = load_embedder(args.encoder, pooling=args.pooling, max_slices=args.max_slices)
-    cache = FeatureCache(args.out, model_identity(embedder), preset.to_config(), dtype=args.dtype)
-    write_manifest(cache, args.out, encoder=args.encoder, pooling=args.pooling, max_slices=args.max_slices)
+    embedder = load_embedder(
+        args.encoder,
+        pooling=args.pooling,
+        max_slices=args.max_slices,
+        frames=args.frames,
+        in_channels=preset.channels,
+    )
+    cache = FeatureCache(args.out, model_identity(embedder), preset.to_config(), dtype=_stored_type(args, embedder))
+    write_manifest(cache, args.out, encoder=args.encoder, **_notes(args, embedder))
     embedder = embedder.to(device_named(args.device))
     for split in args.split:
         whole = CTRateDataset(
@@ -68,6 +79,32 @@ def run(args: argparse.Namespace) -> int:
         done = precompute(embedder, dataset, cache, preset, num_workers=args.workers, progress=not args.no_progress)
         say(f"{split}: {len(done.made)} volumes embedded, {len(done.present)} present")
     return 0
+
+
+def _stored_type(args: argparse.Namespace, encoder: Encoder) -> str:
+    """Return the type that features are stored as: visual tokens keep every bit unless asked otherwise."""
+    if args.dtype is not None:
+        return str(args.dtype)
+    if not _is_video(encoder):
+        return "float16"
+    weights = next(p.dtype for p in encoder.parameters() if p.is_floating_point())
+    return str(weights).removeprefix("torch.")
+
+
+def _notes(args: argparse.Namespace, encoder: Encoder) -> dict[str, Any]:
+    """Return what the manifest says of the encoder for readers."""
+    from ct_vlm.encoders import VideoLMEncoder
+
+    if isinstance(encoder, VideoLMEncoder):
+        return {"family": encoder.family.model_type, "inputs": encoder.inputs.to_config()}
+    return {"pooling": args.pooling, "max_slices": args.max_slices}
+
+
+def _is_video(encoder: Encoder) -> bool:
+    """Tell whether an encoder is the tower of a video language model."""
+    from ct_vlm.encoders import VideoLMEncoder
+
+    return isinstance(encoder, VideoLMEncoder)
 
 
 def _preset(name: str) -> CTPreset:
@@ -83,11 +120,14 @@ def _preset(name: str) -> CTPreset:
         raise UsageError(cause, "Write the output of `preset.to_config()` there.") from error
 
 
-def load_embedder(source: str, **options: Any) -> SliceEmbedder:
-    """Rebuild a slice embedder from a slice encoder, or from a task or model around one.
+def load_embedder(source: str, *, frames: int | None = None, in_channels: int = 3, **options: Any) -> Encoder:
+    """Rebuild a slice embedder from a slice encoder, or the tower of a video language model, or from what holds one.
 
     Args:
-        source: Folder written by ``save_pretrained``, ``.ckpt`` file, or hub id.
+        source: Folder written by ``save_pretrained``, ``.ckpt`` file, hub id, or a video language model of
+            transformers.
+        frames: Frames of a video language model of transformers; None takes its processor's rule.
+        in_channels: Channels of its volumes.
         options: Arguments of :class:`ct_vlm.encoders.SliceEmbedder`, unless it is one already.
 
     Returns:
@@ -95,18 +135,39 @@ def load_embedder(source: str, **options: Any) -> SliceEmbedder:
 
     Raises:
         CheckpointError: If it cannot be read.
-        ConfigError: If it holds no slice encoder.
+        ConfigError: If it holds no slice encoder and no tower.
     """
     from ct_vlm.component import Component
-    from ct_vlm.encoders import SliceEmbedder, SliceEncoder
+    from ct_vlm.encoders import SliceEmbedder, SliceEncoder, VideoLMEncoder
     from ct_vlm.errors import ConfigError
     from ct_vlm.tasks import load_task
 
+    if _is_transformers_folder(source):
+        return _video_encoder(source, frames, in_channels)
     is_file = Path(source).is_file() or source.endswith(".ckpt")
     found: Any = load_task(source, Component) if is_file else Component.from_pretrained(source)
-    while not isinstance(found, SliceEmbedder | SliceEncoder):
+    while not isinstance(found, SliceEmbedder | SliceEncoder | VideoLMEncoder):
         if not hasattr(found, "encoder"):
-            cause = f"`{source}` holds a `{type(found).__name__}`, which has no slice encoder."
-            raise ConfigError(cause, "Pass the checkpoint of a `SliceEncoder` or of a task that trains one.")
+            cause = f"`{source}` holds a `{type(found).__name__}`, which has no slice encoder and no video LM's tower."
+            raise ConfigError(cause, "Pass the checkpoint of a `SliceEncoder`, a `VideoLMEncoder` or a task with one.")
         found = found.encoder
     return (SliceEmbedder(found, **options) if isinstance(found, SliceEncoder) else found).freeze()
+
+
+def _is_transformers_folder(source: str) -> bool:
+    """Tell whether a folder holds a model of transformers rather than one of this library."""
+    file = Path(source) / "config.json"
+    try:
+        return file.is_file() and "model_type" in json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+
+
+def _video_encoder(source: str, frames: int | None, in_channels: int) -> Encoder:
+    """Return the tower of a video language model of transformers."""
+    from ct_vlm.encoders import VideoLMEncoder
+    from ct_vlm.encoders.video_lm import default_inputs
+    from ct_vlm.transforms import FrameSampling
+
+    sampling = None if frames is None else FrameSampling("uniform", num_frames=frames)
+    return VideoLMEncoder(source, default_inputs(source, sampling), in_channels=in_channels)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ct_vlm.cache import open_features
+from ct_vlm.datamodules.cached_data import CachedFeatureDataModule
 from ct_vlm.datamodules.cached_features import CachedFeatureDataset
 from ct_vlm.datamodules.collating import collate
-from ct_vlm.datamodules.features import FeatureDataModule
 from ct_vlm.encoders.slice_embedder import uniform_slices
-from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.errors import DatasetError
 from ct_vlm.features import Features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -106,7 +105,7 @@ class SliceEmbeddingDataset(CachedFeatureDataset):
         return {**collate(rest), "features": features}
 
 
-class SliceEmbeddingDataModule(FeatureDataModule):
+class SliceEmbeddingDataModule(CachedFeatureDataModule):
     """Slice embeddings of a data module's volumes, read from a folder; voxels are never touched.
 
     The folder says itself by which encoder and preprocessing it was made (``ct-vlm embed`` writes both),
@@ -143,32 +142,19 @@ class SliceEmbeddingDataModule(FeatureDataModule):
         num_workers: int = 0,
         max_slices: int | None = 600,
     ) -> None:
-        super().__init__({}, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, num_workers=num_workers)
-        self.data, self.folder, self.max_slices = data, Path(folder), max_slices
-        # tasks compare it with their model's
-        self.preset = data.preset
+        super().__init__(
+            data,
+            folder,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+        )
+        self.max_slices = max_slices
 
-    def prepare_data(self) -> None:
-        """Prepare what the samples come from."""
-        self.data.prepare_data()
-
-    def setup(self, stage: str) -> None:
-        """Find the samples and their embeddings.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
-        """
-        cache = open_features(self.folder)
-        if cache.spec["preset"] != dict(self.preset.to_config()):
-            name = cache.spec["preset"].get("init_args", {}).get("name")
-            cause = f"`{self.folder}` was made with the preset {name!r}, the data module has {self.preset.name!r}."
-            raise ConfigError(cause, "Use the very same preset, or embed the volumes again.")
-        self.data.trainer = self.trainer
-        self.data.setup(stage)
-        self.datasets = {
-            name: SliceEmbeddingDataset(dataset, cache, max_slices=self.max_slices)
-            for name, dataset in self.data.datasets.items()
-        }
+    def _cached(self, dataset: RecordedDataset, cache: FeatureCache) -> SliceEmbeddingDataset:
+        """Return one part's samples with an embedding a slice."""
+        return SliceEmbeddingDataset(dataset, cache, max_slices=self.max_slices)
 
 
 def sample_slices(

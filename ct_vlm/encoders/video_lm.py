@@ -5,12 +5,14 @@ Paper: AbSteering, https://arxiv.org/abs/2603.12469 (Qwen2.5-VL and InternVL3, f
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
 
 from ct_vlm.encoders.base import Encoder, check_image
 from ct_vlm.encoders.video_inputs import InternVLVideoInputs, QwenVideoInputs
+from ct_vlm.encoders.video_settings import read_video_inputs
 from ct_vlm.errors import ConfigError
 from ct_vlm.features import Features
 from ct_vlm.video_lm.families import family_of
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ct_vlm.encoders.video_inputs import VideoInputs
+    from ct_vlm.encoders.video_inputs import Sampling, VideoInputs
 
 Vision = Literal["frozen", "lora", "full", "scratch"]
 VISION_LORA: dict[str, Any] = {"r": 8, "lora_alpha": 16}
@@ -42,8 +44,8 @@ class VideoLMEncoder(Encoder):
     Args:
         model: Path or hub id of a video language model, a config dict with ``model_type`` (random
             weights), or the model itself, whose seeing half is taken over.
-        inputs: How a volume becomes the tower's inputs; None takes the family's defaults with the sizes
-            of the model's config.
+        inputs: How a volume becomes the tower's inputs; None takes the settings of the checkpoint's
+            processor, or without such files the family's, with the sizes of the model's config.
         in_channels: Channels of the volume: 3, or 1 for gray.
         vision: ``"frozen"``; ``"lora"`` trains adapters on the attention, ``"full"`` all weights;
             ``"scratch"`` draws new weights and trains them all.
@@ -98,7 +100,7 @@ class VideoLMEncoder(Encoder):
         values = config_values(model)
         source = values if vision == "scratch" else model
         self.body = load_half(source, "vision", dtype=dtype, attn_implementation=attn_implementation)
-        self.inputs = default_inputs(self.body.config) if inputs is None else inputs
+        self.inputs = default_inputs(model) if inputs is None else inputs
         if not isinstance(self.inputs, InternVLVideoInputs if self.family.writing == "numbered" else QwenVideoInputs):
             cause = f"`{type(self.inputs).__name__}` does not make what the tower of `{self.family.model_type}` reads."
             raise ConfigError(cause, "Pass `QwenVideoInputs` for Qwen, `InternVLVideoInputs` for InternVL.")
@@ -145,35 +147,42 @@ class VideoLMEncoder(Encoder):
         return [torch.cat(list(level)).unflatten(0, (batch, -1)) for level in levels]
 
 
-def default_inputs(config: Any) -> VideoInputs:
-    """Return how a family's own processor makes inputs, at the sizes of a model's config.
+def default_inputs(model: Any, sampling: Sampling | None = None) -> VideoInputs:
+    """Return how a model's own processor makes inputs.
 
     Args:
-        config: Config of a video language model of transformers.
+        model: A checkpoint's folder, whose processor files are read; or a hub id, config dict or model, of
+            whose config the sizes are taken.
+        sampling: Which slices become frames; the family's rule if None.
+
+    Raises:
+        ConfigError: If it is no video language model.
+        CheckpointError: If a path or hub id holds no model.
 
     Example:
-        >>> from transformers import AutoConfig
         >>> from ct_vlm.encoders.video_lm import default_inputs
-        >>> default_inputs(AutoConfig.for_model("internvl")).size
+        >>> default_inputs({"model_type": "internvl"}).size
         448
     """
-    vision = config.vision_config
-    if config.model_type == "internvl":
-        downsample = round(1 / config.downsample_ratio)
-        return InternVLVideoInputs(
-            size=_side(vision.image_size), patch_size=_side(vision.patch_size), downsample=downsample
-        )
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        return read_video_inputs(model, sampling)
+    values = config_values(model)
+    vision: dict[str, Any] = values.get("vision_config") or {}
+    options: dict[str, Any] = {} if sampling is None else {"sampling": sampling}
     sizes: dict[str, Any] = {
-        "patch_size": _side(vision.patch_size),
-        "merge_size": vision.spatial_merge_size,
-        "temporal_patch_size": _side(vision.temporal_patch_size),
+        name: _side(vision[name]) for name in ("patch_size", "temporal_patch_size") if name in vision
     }
+    if values["model_type"] == "internvl":
+        sizes |= {"size": _side(vision["image_size"])} if "image_size" in vision else {}
+        return InternVLVideoInputs(**options, **sizes, downsample=round(1 / values.get("downsample_ratio", 0.5)))
+    is_third = values["model_type"] == "qwen3_vl"
+    sizes = {"patch_size": 16 if is_third else 14, "merge_size": vision.get("spatial_merge_size", 2), **sizes}
     # the processors' limits, which are those of the family's usual patches
     scale = (sizes["patch_size"] * sizes["merge_size"]) ** 2
-    sizes.update(min_pixels=128 * scale, max_pixels=768 * scale)
-    if config.model_type == "qwen3_vl":
-        return QwenVideoInputs(**sizes, mean=(0.5,) * 3, std=(0.5,) * 3, pixel_limit="film")
-    return QwenVideoInputs(**sizes)
+    limits: dict[str, Any] = {"min_pixels": 128 * scale, "max_pixels": 768 * scale}
+    if is_third:
+        return QwenVideoInputs(**options, **sizes, **limits, mean=(0.5,) * 3, std=(0.5,) * 3, pixel_limit="film")
+    return QwenVideoInputs(**options, **sizes, **limits)
 
 
 def _check_options(vision: str, lora: Mapping[str, Any] | None, in_channels: int) -> None:

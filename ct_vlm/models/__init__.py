@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ct_vlm.models.absteering import AbSteeringConfig, absteering
 from ct_vlm.models.classification import ClassificationModel
 from ct_vlm.models.grounded_report import GroundedRegion, GroundedReport
 from ct_vlm.models.grounding import generate_grounded
@@ -22,6 +23,7 @@ from ct_vlm.models.warm_bridge import BRIDGE_GROUPS, BridgeReport, warm_bridge
 __all__ = [
     "BRIDGE_GROUPS",
     "MODELS",
+    "AbSteeringConfig",
     "BridgeReport",
     "CallableSegmenter",
     "ClassificationModel",
@@ -37,6 +39,7 @@ __all__ = [
     "VisionLanguageModel",
     "VisualAlignment",
     "VisualAlignmentModel",
+    "absteering",
     "build_model",
     "fit_text_whitening",
     "generate_grounded",

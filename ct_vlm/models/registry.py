@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.errors import ConfigError
+from ct_vlm.models.absteering import absteering
 from ct_vlm.models.ker_vljepa import ker_vljepa
 from ct_vlm.models.medregion_ct import medregion_ct
 from ct_vlm.models.u_vlm import u_vlm
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ct_vlm.models.vlm import VisionLanguageModel
 
 MODELS: dict[str, Callable[..., VisionLanguageModel]] = {
+    "absteering": absteering,
     "ker_vljepa": ker_vljepa,
     "medregion_ct": medregion_ct,
     "u_vlm": u_vlm,
@@ -45,6 +47,6 @@ def list_models() -> list[str]:
     Example:
         >>> from ct_vlm.models import list_models
         >>> list_models()
-        ['ker_vljepa', 'medregion_ct', 'u_vlm']
+        ['absteering', 'ker_vljepa', 'medregion_ct', 'u_vlm']
     """
     return sorted(MODELS)

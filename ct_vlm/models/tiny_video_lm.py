@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_vlm.files import atomic_path
 from ct_vlm.video_lm.families import family_of
 from ct_vlm.video_lm.tiny import tiny_config
 
@@ -68,4 +70,8 @@ def write_tiny_video_lm(
         model = AutoModelForImageTextToText.from_config(config)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
+    if family.rotary:
+        # frames of 64 x 64 pixels stay as they are: the usual limits would enlarge them
+        with atomic_path(path / "video_preprocessor_config.json") as temporary:
+            temporary.write_text(json.dumps({"size": {"shortest_edge": 256, "longest_edge": 2**20}}), encoding="utf-8")
     return path

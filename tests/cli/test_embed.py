@@ -89,3 +89,37 @@ def test_a_model_without_a_slice_encoder_is_refused(
     arguments = ["--encoder", str(checkpoint), "--root", str(tree), "--out", str(tmp_path / "out")]
     assert main(["embed", *arguments]) == 1
     assert "no slice encoder" in capsys.readouterr().err
+
+
+def test_visual_tokens_of_a_video_language_model_are_kept_to_the_bit(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ct_vlm.cache import open_features
+    from ct_vlm.datamodules import CachedFeatureDataModule
+    from ct_vlm.datasets import CTRateDataset
+    from ct_vlm.encoders import VideoLMEncoder
+    from ct_vlm.encoders.video_lm import default_inputs
+    from ct_vlm.models import write_tiny_video_lm
+    from ct_vlm.transforms import FrameSampling
+
+    folder = write_tiny_video_lm(tmp_path / "lm", "qwen2_5_vl", ["Clear lungs."], vocab_size=270)
+    out = tmp_path / "tokens"
+    fixed = ["embed", "--root", str(tree), "--out", str(out), "--preset", "phantom", "--split", "valid"]
+    assert main([*fixed, "--encoder", str(folder), "--frames", "4", "--no-progress"]) == 0
+    assert "valid: " in capsys.readouterr().out
+    assert open_features(out).spec["dtype"] == "float32"
+    data = CachedFeatureDataModule(CTRateDataModule(tree, preset="phantom", check_files=False), out)
+    data.setup("test")
+    batch = next(iter(data.test_dataloader()))
+    encoder = VideoLMEncoder(str(folder), default_inputs(folder, FrameSampling("uniform", num_frames=4)))
+    preset = get_preset("phantom")
+    dataset = CTRateDataset(tree, "valid", preset=preset, text=None, labels=False)
+    images = {item["volume_id"]: item["image"] for item in (dataset[i] for i in range(len(dataset)))}
+    assert batch["features"].grids == [(2, 4, 4)]
+    for name, tokens in zip(batch["volume_id"], batch["features"].levels[0], strict=True):
+        assert torch.equal(encoder(preset.window(images[name][None])).levels[0][0], tokens)
+
+    # the same tower out of a checkpoint of this library goes on where that run ended
+    kept = encoder.save_pretrained(tmp_path / "kept")
+    assert main([*fixed, "--encoder", str(kept), "--no-progress"]) == 0
+    assert "valid: 0 volumes embedded" in capsys.readouterr().out

@@ -157,15 +157,17 @@ class TestKeeping:
 
 class TestDefaults:
     def test_inputs_follow_the_published_models(self) -> None:
-        from transformers import AutoConfig
-
-        published = {name: AutoConfig.for_model(name) for name in FAMILIES}
-        found = {name: default_inputs(config) for name, config in published.items()}
+        found = {name: default_inputs({"model_type": name}) for name in FAMILIES}
         assert found["qwen2_5_vl"] == QwenVideoInputs()
         assert found["internvl"] == InternVLVideoInputs()
         assert found["qwen2_5_vl"].num_tokens(240, 480, 480) == 3757
         assert found["internvl"].token_grid(240, 480, 480)[1:] == (16, 16)
         assert (found["qwen3_vl"].patch_size, found["qwen3_vl"].pixel_limit) == (16, "film")
+
+    def test_a_checkpoints_processor_is_asked(self, backbone, folder) -> None:
+        found = default_inputs(folder, "all")
+        assert found == VideoLMEncoder(str(folder), default_inputs(str(folder), "all")).inputs
+        assert found.token_grid(12, 64, 64) == ((12, 4, 4) if backbone == "internvl" else (6, 4, 4))
 
     def test_gray_volumes_are_read(self) -> None:
         gray = VideoLMEncoder(tiny_config("internvl"), INPUTS["internvl"], in_channels=1)
