@@ -14,6 +14,7 @@ from ct_vlm.models.segmenters import CallableSegmenter, FileSegmenter, ModelSegm
 from ct_vlm.models.text_embedder import TextEmbedder
 from ct_vlm.models.text_whitening import fit_text_whitening, whitening_report
 from ct_vlm.models.tiny_video_lm import write_tiny_video_lm
+from ct_vlm.models.token_reader import TokenReader
 from ct_vlm.models.transfer import TransferReport, transfer
 from ct_vlm.models.u_vlm import u_vlm, u_vlm_classification, u_vlm_encoder, u_vlm_head, u_vlm_segmentation
 from ct_vlm.models.visual_alignment import VisualAlignment, VisualAlignmentModel
@@ -35,6 +36,7 @@ __all__ = [
     "SegmentationModel",
     "Segmenter",
     "TextEmbedder",
+    "TokenReader",
     "TransferReport",
     "VisionLanguageModel",
     "VisualAlignment",

@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 Size = Literal["tiny", "paper"]
 PLACEHOLDER = "<|visual_region|>"
+GENERATION: dict[str, Any] = {
+    "do_sample": True,
+    "temperature": 0.6,
+    "top_p": 0.9,
+    "repetition_penalty": 1.15,
+    "no_repeat_ngram_size": 5,
+    "max_new_tokens": 384,
+}
+"""The paper's options of ``generate``; that it samples follows from its temperature."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ct_vlm.metrics.functional import classifier_scores
 from ct_vlm.models import ClassificationModel
 from ct_vlm.tasks.base import TrainingTask
 from ct_vlm.tasks.checks import check_finite_values
-from ct_vlm.tasks.records import EpochRecords, sample_ids
+from ct_vlm.tasks.records import EpochRecords, probability_records, sample_ids
 from ct_vlm.text.labels import CT_RATE_LABELS
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ class ClassificationLightningModule(TrainingTask, ClassificationModel):
         """Log the scores of the epoch."""
         self._log_scores("test")
 
-    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Return label probabilities and ids."""
-        return {"probabilities": self(batch["image"]).sigmoid(), "volume_id": batch.get("volume_id")}
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
+        """Return one record a sample with the probability of each label."""
+        return probability_records(batch, self(batch["image"]).sigmoid(), self.label_names, batch_idx)
 
     def _evaluate(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         logits = self(batch["image"]).float().cpu()

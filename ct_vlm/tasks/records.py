@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
 
 
 class EpochRecords:
@@ -61,6 +66,35 @@ def sample_ids(batch: Any, size: int, batch_idx: int) -> list[str]:
         return [str(name) if prompts is None else f"{name}: {prompts[row]}" for row, name in enumerate(names)]
     rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
     return [f"{rank}-{batch_idx:06d}-{i:04d}" for i in range(size)]
+
+
+def probability_records(
+    batch: Any, probabilities: Tensor, label_names: Sequence[str], batch_idx: int
+) -> list[dict[str, Any]]:
+    """Return one record a sample with the probability of each label, as ``ct-vlm evaluate --scores`` reads them.
+
+    Args:
+        batch: May hold ``volume_id`` and ``patient_id``.
+        probabilities: Of the labels.
+        label_names: Their names.
+        batch_idx: Number of the batch.
+
+    Shape:
+        - probabilities: ``(B, K)``.
+
+    Example:
+        >>> import torch
+        >>> from ct_vlm.tasks.records import probability_records
+        >>> probability_records({"volume_id": ["a"]}, torch.tensor([[0.5]]), ["Emphysema"], 0)
+        [{'id': 'a', 'volume_id': 'a', 'Emphysema': 0.5}]
+    """
+    names = sample_ids(batch, len(probabilities), batch_idx)
+    given = [key for key in ("volume_id", "patient_id") if batch.get(key) is not None]
+    rows = zip(names, probabilities.float().tolist(), strict=True)
+    return [
+        {"id": name, **{key: str(batch[key][row]) for key in given}, **dict(zip(label_names, values, strict=True))}
+        for row, (name, values) in enumerate(rows)
+    ]
 
 
 def batch_size(batch: Any) -> int:

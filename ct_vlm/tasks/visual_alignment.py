@@ -14,7 +14,7 @@ from ct_vlm.metrics.functional import classifier_scores, clinical_scores
 from ct_vlm.models import VisualAlignmentModel
 from ct_vlm.tasks.base import TrainingTask
 from ct_vlm.tasks.checks import check_finite_values
-from ct_vlm.tasks.records import EpochRecords, sample_ids
+from ct_vlm.tasks.records import EpochRecords, probability_records, sample_ids
 from ct_vlm.text.labels import CT_RATE_LABELS
 
 if TYPE_CHECKING:
@@ -150,14 +150,9 @@ class VisualAlignmentLightningModule(TrainingTask, VisualAlignmentModel):
         """Log the label scores of the epoch."""
         self._log_scores("test")
 
-    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Return label probabilities, predicted text embeddings and ids."""
-        found = self(batch)
-        return {
-            "probabilities": found.logits.sigmoid(),
-            "embedding": found.embedding,
-            "volume_id": batch.get("volume_id"),
-        }
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
+        """Return one record a sample with the probability of each label."""
+        return probability_records(batch, self(batch).logits.sigmoid(), self.label_names, batch_idx)
 
     def _record(self, batch: Mapping[str, Any], batch_idx: int) -> VisualAlignment:
         found: VisualAlignment = self(batch)

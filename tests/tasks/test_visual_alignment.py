@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
+from ct_vlm.cli.predictions import save_predictions
 from ct_vlm.component import Component
 from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.evaluation import ReportTable, score_probabilities
 from ct_vlm.losses import imq_mmd, masked_bce, multiple_instance_loss, orthogonality_loss, text_keys
 from ct_vlm.tasks import OptimizerConfig, VisualAlignmentLightningModule
 from ct_vlm.tasks.visual_alignment import LOSSES, PHASE_2
+from ct_vlm.text import CT_RATE_LABELS
 
 
 @pytest.fixture
@@ -95,6 +100,33 @@ def test_it_learns_labels_and_scores_them(task, ker_parts, tmp_path) -> None:
     after = trainer.validate(module, loader, verbose=False)[0]
     assert after["val/bce"] < 0.5 * before["val/bce"]
     assert after["val/macro_f1"] > before["val/macro_f1"]
+
+
+def test_predicted_probabilities_are_scored_at_held_out_thresholds(task, ker_parts, tmp_path) -> None:
+    module, trainer = task(num_labels=18).eval(), Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    torch.manual_seed(0)
+    truth = (torch.rand(8, 18) < 0.5).float()
+    files, tables = [], []
+    for split in ("train", "valid"):
+        batch = ker_parts.batch()
+        batch["volume_id"] = [f"{split}_{row}_a_1" for row in range(4)]
+        batch["patient_id"] = [f"{split}_{row}" for row in range(4)]
+        batch["labels"] = truth[:4] if split == "train" else truth[4:]
+        written = trainer.predict(module, DataLoader([batch], batch_size=None))
+        files.append(save_predictions(written, tmp_path / split))
+        tables.append(ReportTable(tuple(batch["volume_id"]), labels=batch["labels"].numpy()))
+        record = json.loads(files[-1].read_text().splitlines()[1])
+        assert record["patient_id"] == f"{split}_1"
+        assert record["Emphysema"] == pytest.approx(
+            module(batch).logits.sigmoid()[1, CT_RATE_LABELS.index("Emphysema")].item(), abs=1e-6
+        )
+    found = score_probabilities(files[1], tables[1], files[0], tables[0])
+    assert "calibrated" in found
+    assert "oracle" not in found
+    best = score_probabilities(files[1], tables[1], "oracle")
+    assert best["oracle"]["macro_f1"] >= max(found["calibrated"]["macro_f1"], found["fixed"]["macro_f1"])
+    with pytest.raises(DatasetError, match="oracle"):
+        score_probabilities(files[1], tables[1], files[1], tables[1])
 
 
 def test_config_and_checkpoint_round_trip(task, tmp_path, ker_parts) -> None:
