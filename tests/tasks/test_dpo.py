@@ -192,12 +192,12 @@ FULL = {"decoder": {"lora": None}, "frozen": ("encoder",)}
 
 
 def test_preferences_are_learned_and_hold_on_other_volumes(make_task, pair_data, tmp_path) -> None:
-    task = make_task(**FULL, beta=0.5)
+    task = make_task(**FULL, beta=0.5, optimizer=OptimizerConfig(lr=2e-2, schedule="constant"))
     seen = []
     task.on_validation_epoch_end = lambda: seen.append(task.val_means["accuracy"].compute().item())
-    trainer = fit(task, pair_data(), tmp_path / "run", 60, num_sanity_val_steps=-1, check_val_every_n_epoch=15)
-    assert seen[0] == 0.5
-    assert seen[-1] > 0.9
+    trainer = fit(task, pair_data(), tmp_path / "run", 12, num_sanity_val_steps=-1, check_val_every_n_epoch=3)
+    assert seen[0] == 0.5, seen
+    assert seen[-1] > 0.9, seen
     shown = trainer.callback_metrics
     assert shown["val/accuracy"].item() == pytest.approx(seen[-1])
     names = {"loss", "accuracy", "margin", "kl", "chosen_reward", "rejected_reward", "chosen_log_prob"}
@@ -211,16 +211,17 @@ def test_a_resumed_run_keeps_its_reference(reference, make_task, pair_data, tmp_
     options = {**FULL, "reference": reference}
     if reference == "precomputed":
         options["reference_dir"] = str(tmp_path / "reference")
-    whole = fit(make_task(**options), pair_data(), tmp_path / "whole", 8).callback_metrics
-    fit(make_task(**options), pair_data(), tmp_path / "run", 4)
+    whole = fit(make_task(**options), pair_data(), tmp_path / "whole", 8, limit_val_batches=0).callback_metrics
+    fit(make_task(**options), pair_data(), tmp_path / "run", 4, limit_val_batches=0)
     task = make_task(**options)
-    resumed = fit(task, pair_data(), tmp_path / "run", 8, tmp_path / "run" / "last.ckpt").callback_metrics
+    last = tmp_path / "run" / "last.ckpt"
+    resumed = fit(task, pair_data(), tmp_path / "run", 8, last, limit_val_batches=0).callback_metrics
     for name in ("train/loss", "train/margin", "train/kl"):
         assert resumed[name].item() == whole[name].item(), name
     # the checkpoint brings the reference to validation, too
     trainer = Trainer(**QUIET, logger=False)
-    loaded = DPOLightningModule.load_from_checkpoint(tmp_path / "run" / "last.ckpt")
-    found = trainer.validate(loaded, pair_data(), ckpt_path=tmp_path / "run" / "last.ckpt", verbose=False)[0]
+    loaded = DPOLightningModule.load_from_checkpoint(last)
+    found = trainer.validate(loaded, pair_data(), ckpt_path=last, verbose=False)[0]
     assert found["val/kl"] > 0
 
 
