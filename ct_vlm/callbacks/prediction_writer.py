@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
 _COLUMNS = ("volume_id", "study_id", "patient_id", "task", "prompt", "prediction", "reference")
+_LIST_COLUMNS = ("abnormalities", "abnormalities_reference")
 _REGION_COLUMNS = {"region": "region_reports", "region_reference": "region_references"}
 """What heads a region's columns, and the key of a record they come from."""
 
@@ -29,8 +30,10 @@ class ReportWriter(BasePredictionWriter):
     ``prediction`` and, where the data has them, ``reference``, ``study_id`` and ``patient_id``, and
     ``prompt`` and ``task`` of questions. Reports that were written region by region have a column
     ``region:<name>`` for each, and ``region_reference:<name>`` where the data has texts of regions.
-    With masks of regions a last column ``grounding`` holds, as JSON, the slice and the mask behind
-    each region, see :func:`ct_vlm.tasks.grounding_records.grounding_records`.
+    A list of abnormalities that was written before the report is in ``abnormalities``, the data's in
+    ``abnormalities_reference``.
+    With masks of regions a last column ``grounding`` holds, as JSON, the slice and the mask behind each region,
+    see :func:`ct_vlm.tasks.grounding_records.grounding_records`.
 
     Args:
         path: CSV file to write.
@@ -55,7 +58,7 @@ class ReportWriter(BasePredictionWriter):
         rows = [_row(key, record) for key, record in sorted(unique.items())]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame(rows)
-        first = [column for column in _COLUMNS if column in table]
+        first = [column for column in (*_COLUMNS, *_LIST_COLUMNS) if column in table]
         # all that was written, then all references, each in the order of the regions
         regions = [
             column for prefix in _REGION_COLUMNS for column in map(str, table) if column.startswith(f"{prefix}:")
@@ -67,7 +70,7 @@ class ReportWriter(BasePredictionWriter):
 
 def _row(name: str, record: dict[str, Any]) -> dict[str, Any]:
     """Return the columns of a record."""
-    row = {"volume_id": name, **{column: record[column] for column in _COLUMNS if column in record}}
+    row = {"volume_id": name, **{column: record[column] for column in (*_COLUMNS, *_LIST_COLUMNS) if column in record}}
     for prefix, key in _REGION_COLUMNS.items():
         row |= {f"{prefix}:{region}": text for region, text in record.get(key, {}).items()}
     if "grounding" in record:

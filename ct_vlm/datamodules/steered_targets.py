@@ -27,7 +27,7 @@ class SteeredTargetDataModule(TextTargetDataModule):
     ============== ================================================ ========================
     report         list and report, the list alone, or the report   training and validation
     full_report    the report as it was                             training and validation
-    abnormalities  the list as text, which a model's is scored with all batches, unless "none"
+    abnormalities  the list as text (None: unknown), for scores      all batches, unless "none"
     ============== ================================================ ========================
 
     Lists are made of the texts by region where the data has them (RadGenome-ChestCT's links), else of
@@ -73,7 +73,9 @@ class SteeredTargetDataModule(TextTargetDataModule):
         if self.steering == "none" or not isinstance(batch, dict):
             return batch
         if trainer is not None and (trainer.testing or trainer.predicting):
-            return {**batch, "abnormalities": self.lists_of(batch)} if batch.get("report") is not None else batch
+            # without a report the key still says that texts start with a list
+            unknown = [None] * len(batch.get("volume_id") or ())
+            return {**batch, "abnormalities": unknown if batch.get("report") is None else self.lists_of(batch)}
         return self.add_targets(batch)
 
     def add_targets(self, batch: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:

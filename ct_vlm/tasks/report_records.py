@@ -32,7 +32,7 @@ def report_records(texts: Sequence[str], batch: Mapping[str, Any], batch_idx: in
         ``patient_id``, ``prompt``, ``task``, ``reference`` and ``labels``. Where the batch has lists of
         abnormalities, a text is taken for a list and a report: ``prediction`` is the report,
         ``abnormalities`` the list, ``written`` the text as it was, and ``abnormalities_reference`` the
-        batch's list.
+        batch's list where it is known.
 
     Example:
         >>> from ct_vlm.tasks.report_records import report_records
@@ -50,7 +50,8 @@ def report_records(texts: Sequence[str], batch: Mapping[str, Any], batch_idx: in
         if batch.get("abnormalities") is not None:
             parts = read_cot(text)
             record.update(prediction=parts.report, abnormalities=parts.list_text, written=text)
-            record["abnormalities_reference"] = batch["abnormalities"][row]
+            if batch["abnormalities"][row] is not None:
+                record["abnormalities_reference"] = batch["abnormalities"][row]
         records.append(record)
     return records
 

@@ -57,6 +57,13 @@ def test_test_and_predict_keep_the_report(stage):
     assert during(steered(steering="none"), stage) == BATCH
 
 
+def test_predict_without_reports_still_says_that_texts_start_with_a_list():
+    data = steered()
+    data.trainer = SimpleNamespace(training=False, validating=False, testing=False, predicting=True)
+    batch = data.on_after_batch_transfer({"volume_id": ["a_1", "b_1"]}, 0)
+    assert batch["abnormalities"] == [None, None]
+
+
 def test_lists_of_a_published_file(tmp_path):
     file = tmp_path / "train.json"
     turns = [{"value": "<video> Go."}, {"value": render_cot([("bone", "A fracture.")], "x")}]

@@ -37,6 +37,10 @@ def test_records_hold_both_parts():
     assert record["abnormalities_reference"] == "(Pleura: Left effusion.)"
     assert record["written"] == text
     assert record["reference"] == "Effusion."
+    unknown = report_records([text], {"volume_id": ["a"], "abnormalities": [None]}, 0)[0]
+    assert unknown == {"id": "a", "volume_id": "a", "written": text, "prediction": "A nodule is seen."} | {
+        "abnormalities": "(Lung: A nodule.)"
+    }
     plain = report_records([text], {"volume_id": ["a"], "report": ["x"]}, 0)[0]
     assert plain["prediction"] == text
     assert "abnormalities" not in plain
