@@ -156,8 +156,9 @@ def absteering(
     inputs = _inputs(c, backbone, source, num_frames)
     encoder: Encoder | None = None
     if not cached:
-        dtype = decoder_options.get("dtype")
-        encoder = VideoLMEncoder(source, inputs, in_channels=chosen.channels, vision=vision or c.vision, dtype=dtype)
+        # what says how weights are kept and computed with holds for both halves
+        both = {name: decoder_options.get(name) for name in ("dtype", "attn_implementation")}
+        encoder = VideoLMEncoder(source, inputs, in_channels=chosen.channels, vision=vision or c.vision, **both)
     elif vision not in (None, "frozen"):
         cause = f"A tower that is left out cannot be trained, but `vision` is {vision!r}."
         raise ConfigError(cause, "Pass cached=False, or vision='frozen'.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -124,6 +125,46 @@ class TestLikeTransformers:
         expected = whole(input_ids=texts.input_ids, attention_mask=texts.attention_mask).logits
         torch.testing.assert_close(decoder(texts.input_ids).logits, expected)
         assert isinstance(decoder.generate(["Findings?"], max_new_tokens=3)[0], str)
+
+
+class TestPrompts:
+    def test_films_are_written_as_the_processors_write_them(self) -> None:
+        from transformers.models.internvl.processing_internvl import InternVLProcessor
+        from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+
+        family = FAMILIES["internvl"]
+        names = {"start_image_token": family.opening, "end_image_token": family.closing}
+        names |= {"image_token": family.placeholder, "image_seq_length": 4}
+        frames = {"pixel_values_videos": torch.zeros(1, 3, 3, 8, 8)}
+        expected = InternVLProcessor.replace_video_token(SimpleNamespace(**names), frames, 0)
+        assert family.write_video((3, 2, 2), 1.0) == expected
+
+        family = FAMILIES["qwen3_vl"]
+        names = {"vision_start_token": family.opening, "vision_end_token": family.closing}
+        names |= {"video_token": family.placeholder}
+        processor = SimpleNamespace(**names, video_processor=SimpleNamespace(merge_size=2, temporal_patch_size=2))
+        processor._calculate_timestamps = lambda *a: Qwen3VLProcessor._calculate_timestamps(processor, *a)
+        metadata = SimpleNamespace(fps=4, frames_indices=[0, 1, 2, 3, 4, 5])
+        film = {"video_grid_thw": torch.tensor([[3, 4, 4]]), "video_metadata": [metadata]}
+        assert family.write_video((3, 2, 2), 0.5) == Qwen3VLProcessor.replace_video_token(processor, film, 0)
+
+    def test_the_published_template_of_qwen_is_used_as_it_is(self, folder, backbone, visual) -> None:
+        # what the public tokenizer's template makes of one film and one text (shortened to that case)
+        template = (
+            "{% for message in messages %}{% if loop.first %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
+            "<|im_start|>{{ message['role'] }}\n{% for content in message['content'] %}"
+            "{% if content['type'] == 'video' %}" + FAMILIES[backbone].chat_video + "{% else %}{{ content['text'] }}"
+            "{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        )
+        decoder = VideoLMDecoder(str(folder), chat_template=template)
+        one = visual.select([0])
+        ids = decoder.encode(["Findings?"], ["Clear."], one).input_ids[0]
+        film = decoder.family.write_video(visual.grid, 1.0)
+        system = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n"
+        asked = f"{system}{film}Findings?<|im_end|>\n<|im_start|>assistant\n"
+        expected = [*decoder.tokenizer(asked)["input_ids"], *decoder.tokenizer("Clear.")["input_ids"][1:]]
+        assert ids.tolist() == [*expected, decoder.tokenizer.eos_token_id]
 
 
 class TestWhatTheVideoDoes:

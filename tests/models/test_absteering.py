@@ -67,6 +67,20 @@ class TestTiny:
         assert silent == []
         assert len(model.generate_batch(batch, max_new_tokens=3)) == 2
 
+    def test_a_random_model_learns_to_tell_two_volumes_apart(self, tokenizer) -> None:
+        torch.manual_seed(0)
+        model = absteering("tiny", backbone="internvl", tokenizer=tokenizer, num_frames=2)
+        image = torch.full((2, 1, *model.preset.size), -900, dtype=torch.int16)
+        image[0, :, :, 10:40, 10:40] = 60
+        batch = {"image": image, "report": ["nodule", "clear"]}
+        optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+        for _ in range(22):
+            model(batch).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        assert model.eval().generate_batch(batch, max_new_tokens=8) == ["nodule", "clear"]
+
     def test_settings_round_trip(self, tokenizer, tmp_path) -> None:
         model = absteering("tiny", tokenizer=tokenizer).eval()
         again = Component.from_pretrained(model.save_pretrained(tmp_path / "model")).eval()
