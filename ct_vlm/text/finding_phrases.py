@@ -29,6 +29,7 @@ class FindingPhrases:
         kinds: Expressions of adjectives that only this finding has; they go with it.
         has_size: Whether it can be measured in millimetres.
         clash: Expression of words that cannot be said of it, or "".
+        needs: Expression of words of which one must be said with it, or "".
     """
 
     name: str
@@ -38,6 +39,7 @@ class FindingPhrases:
     kinds: tuple[str, ...] = ()
     has_size: bool = True
     clash: str = ""
+    needs: str = ""
 
     def suits(self, text: str) -> bool:
         """Tell whether the finding can be said with everything else that a sentence says.
@@ -47,7 +49,9 @@ class FindingPhrases:
         """
         if not self.has_size and _SIZE.search(text):
             return False
-        return not self.clash or re.search(rf"\b(?:{self.clash})\b", text, re.IGNORECASE) is None
+        if self.needs and not _has_word(self.needs, text):
+            return False
+        return not (self.clash and _has_word(self.clash, text))
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -72,6 +76,11 @@ def form_of(match: re.Match[str]) -> Form:
     return next(form for form in _FORMS if groups.get(form) is not None)
 
 
+def _has_word(words: str, text: str) -> bool:
+    """Tell whether a text holds a word that an expression matches."""
+    return re.search(rf"\b(?:{words})\b", text, re.IGNORECASE) is not None
+
+
 def _finding(
     name: str,
     label: str | None = None,
@@ -81,6 +90,7 @@ def _finding(
     found: dict[Form, str] | None = None,
     has_size: bool = True,
     clash: str = "",
+    needs: str = "",
 ) -> FindingPhrases:
     """Return a finding; it is found as it is said, and as ``found`` says."""
     more = found or {}
@@ -89,7 +99,8 @@ def _finding(
         for form in _FORMS
         if form in said or form in more
     }
-    return FindingPhrases(name, label, said, patterns, tuple(kinds.split("|")) if kinds else (), has_size, clash)
+    adjectives = tuple(kinds.split("|")) if kinds else ()
+    return FindingPhrases(name, label, said, patterns, adjectives, has_size, clash, needs)
 
 
 _GGO = "ground[- ]glass"
@@ -302,8 +313,9 @@ _PLEURA = (
     _finding("pleural thickening", said={"many": "pleural thickenings", "mass": "pleural thickening"}),
     _finding("pneumothorax", said={"many": "pneumothoraces", "mass": "pneumothorax"}),
 )
+_SPINE = r"vertebra\w*|end ?plates?|corpus|spin(?:e|al)|corners?"
 _BONE = (
-    _finding("osteophyte", kinds="degenerative", said={"many": "osteophytes", "one": "osteophyte"}),
+    _finding("osteophyte", kinds="degenerative", said={"many": "osteophytes", "one": "osteophyte"}, needs=_SPINE),
     _finding(
         "fracture",
         kinds="compression|old|healed",
@@ -315,20 +327,26 @@ _BONE = (
         "Medical material",
         said={"many": "sternal wires", "one": "sternal wire"},
         found={"many": "sternotomy wire(?:s| sutures)"},
+        needs=r"stern\w+",
     ),
     _finding("lytic lesion", said={"many": "lytic lesions", "one": "lytic lesion"}),
     _finding("sclerotic lesion", said={"many": "sclerotic lesions", "one": "sclerotic lesion"}),
     _finding("bone island", said={"many": "bone islands", "one": "bone island"}),
-    _finding("vertebral hemangioma", said={"many": "hemangiomas", "one": "hemangioma"}),
-    _finding("schmorl node", said={"many": "Schmorl nodes", "one": "Schmorl node"}, found={"many": "Schmorl nodules"}),
+    _finding("vertebral hemangioma", said={"many": "hemangiomas", "one": "hemangioma"}, needs=_SPINE),
+    _finding(
+        "schmorl node",
+        said={"many": "Schmorl nodes", "one": "Schmorl node"},
+        found={"many": "Schmorl nodules"},
+        needs=_SPINE,
+    ),
     _finding("scoliosis", said={"mass": "scoliosis"}, has_size=False),
     _finding("kyphosis", said={"mass": "kyphosis"}, has_size=False),
 )
 _GLANDS = (
-    _finding("thyroid nodule", kinds="hypodense", said={"many": "thyroid nodules", "one": "thyroid nodule"}),
-    _finding("thyroid cyst", said={"many": "thyroid cysts", "one": "thyroid cyst"}),
-    _finding("breast mass", said={"many": "breast masses", "one": "breast mass"}),
-    _finding("breast cyst", said={"many": "breast cysts", "one": "breast cyst"}),
+    _finding("thyroid nodule", kinds="hypodense|solid", said={"many": "nodules", "one": "nodule"}),
+    _finding("thyroid cyst", said={"many": "cysts", "one": "cyst"}),
+    _finding("breast mass", kinds="solid", said={"many": "masses", "one": "mass"}),
+    _finding("breast cyst", said={"many": "cysts", "one": "cyst"}),
 )
 _ABDOMEN = (
     _finding("gallstone", said={"many": "gallstones", "one": "gallstone"}),

@@ -47,6 +47,10 @@ def test_a_finding_finds_what_it_says():
         ("A solid round nodule.", "nodule", "ground glass opacity", None),
         ("A solid nodule.", "nodule", "ground glass opacity", "An area of ground glass opacity."),
         ("Emphysema is seen.", "nodule", "consolidation", None),
+        ("An old fracture in the left 6th rib.", "fracture", "schmorl node", None),
+        ("A fracture in the sternum.", "fracture", "sternal wire", "A sternal wire in the sternum."),
+        ("A fracture of the end plate.", "fracture", "schmorl node", "A Schmorl node of the end plate."),
+        ("A thyroid nodule of 9 mm.", "thyroid nodule", "thyroid cyst", "A thyroid cyst of 9 mm."),
         ("Nodule, later two nodules.", "nodule", "consolidation", "Consolidation area, later two consolidations."),
     ],
 )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ct_vlm.datasets.steering.abnormal import AbnormalSentences
 from ct_vlm.errors import ConfigError
 from ct_vlm.text.abnormality_lists import STEERING_REGIONS, Abnormality
-from ct_vlm.text.region_lexicon import OTHER, find_region, split_regions
+from ct_vlm.text.region_lexicon import OTHER, find_region
 from ct_vlm.text.region_scheme import TEXT_ONLY
-from ct_vlm.text.sections import clean_missing
+from ct_vlm.text.sections import clean_missing, split_sections
 from ct_vlm.text.sentences import split_sentences
 
 if TYPE_CHECKING:
@@ -52,8 +52,16 @@ class AbnormalityBuilder:
             report: The report; of one with headers the findings are read (the impressions where
                 there are none). Missing text has no abnormality.
         """
-        text = clean_missing(report)
-        return self.from_regions(split_regions(text)) if text else ()
+        sections = split_sections(clean_missing(report))
+        sentences = split_sentences(sections.findings or sections.impressions)
+        found: dict[str, dict[str, None]] = {region: {} for region in STEERING_REGIONS}
+        before = ""
+        for sentence, keep in zip(sentences, self._is_abnormal(sentences), strict=True):
+            # a sentence without a word of any region goes on about the one before
+            before = find_region(sentence) or before
+            if keep and before:
+                found[before][sentence] = None
+        return _listed(found)
 
     def from_regions(self, region_reports: Mapping[str, str]) -> tuple[Abnormality, ...]:
         """Return the list of a report that comes by region.
@@ -81,9 +89,14 @@ class AbnormalityBuilder:
                     region = "" if is_known else find_region(sentence) or ""
                 if region:
                     found[region][sentence] = None
-        return tuple(Abnormality(region, text) for region, texts in found.items() for text in texts)
+        return _listed(found)
 
     def _abnormal(self, text: str) -> list[str]:
         """Return the sentences of a text that state something abnormal."""
         sentences = split_sentences(clean_missing(text))
         return [sentence for sentence, keep in zip(sentences, self._is_abnormal(sentences), strict=True) if keep]
+
+
+def _listed(found: Mapping[str, Mapping[str, None]]) -> tuple[Abnormality, ...]:
+    """Return entries in the order of the regions."""
+    return tuple(Abnormality(region, text) for region, texts in found.items() for text in texts)

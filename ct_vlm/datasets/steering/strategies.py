@@ -70,7 +70,7 @@ def side_options(entry: Abnormality, truth: Truth) -> Options:
     is_one_sided = len(before.sides) == 1 and before.sides != after.sides
     if entry.region not in _PAIRED or not is_one_sided or _UNPAIRED_WORDS.search(entry.text):
         return []
-    return [] if truth.is_said_at(entry.text, text) else [Abnormality(entry.region, text)]
+    return [] if truth.is_said_at(entry, text) else [Abnormality(entry.region, text)]
 
 
 def size_options(entry: Abnormality, truth: Truth) -> Options:

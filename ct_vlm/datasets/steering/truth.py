@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ct_vlm.metrics.labeler.engine import Sentence
 from ct_vlm.metrics.labeler.negation import find_negation
 from ct_vlm.text.places import find_places
+from ct_vlm.text.region_lexicon import find_region
 from ct_vlm.text.sentences import split_sentences
 
 if TYPE_CHECKING:
@@ -73,18 +74,18 @@ class Truth:
         """
         return finding.label in self.labels or any(_states(sentence, finding) for sentence in self._sentences)
 
-    def is_said_at(self, text: str, places_of: str) -> bool:
-        """Tell whether a sentence with the labels of a text names one of the places of another text.
+    def is_said_at(self, entry: Abnormality, places_of: str) -> bool:
+        """Tell whether anything else puts what an entry states at one of the places of another text.
 
         Args:
-            text: Says which labels; a text without any is compared with every sentence.
+            entry: What is stated: its labels, or without any whatever is said of its region.
             places_of: Says which places.
         """
-        labels, places = self.labels_of(text), find_places(places_of).finest
+        labels, places = self.labels_of(entry.text), find_places(places_of).finest
         return any(
-            (not labels or labels & found) and places & find_places(sentence).finest
+            places & find_places(sentence).finest
             for sentence, found in zip(self._sentences, self._labels_of, strict=True)
-            if sentence != text
+            if sentence != entry.text and (labels & found or (not labels and find_region(sentence) == entry.region))
         )
 
     def has_words(self, words: str) -> bool:

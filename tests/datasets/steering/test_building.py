@@ -76,6 +76,12 @@ def test_sentences_of_no_region_go_where_the_lexicon_says():
     ]
 
 
+def test_sentences_without_a_region_go_on_about_the_one_before():
+    report = "In the lung window; A nodule is seen. Its largest diameter increased. Thyroid is normal. No lesion."
+    found = [tuple(entry) for entry in AbnormalityBuilder().from_report(report)]
+    assert found == [("lung", "A nodule is seen."), ("lung", "Its largest diameter increased.")]
+
+
 @pytest.mark.parametrize("text", [None, float("nan"), "", "Not given."])
 def test_a_missing_report_has_an_empty_list(text):
     assert AbnormalityBuilder().from_report(text) == ()

@@ -175,6 +175,9 @@ def test_the_other_side_must_exist_and_be_free():
     make = HardNegatives("side")
     assert make(EFFUSION, key="a").text == "(Pleura: Right pleural effusion of 8 mm.)"
     assert make(EFFUSION, "Effusion on the right.", key="a") is None
+    rib = [("bone", "A fracture of the left 6th rib.")]
+    assert make(rib, "Effusion on the right.", key="a").text == "(Bone: A fracture of the right 6th rib.)"
+    assert make(rib, "Ribs on the right are deformed.", key="a") is None
     assert make([("pleura", "Bilateral pleural effusion.")], key="a") is None
     assert make([("lung", "A nodule in the right middle lobe.")], key="a") is None
     assert make([("heart", "Plaques in the left anterior descending artery.")], key="a") is None
