@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import lightning
 import pytest
+import torch
 from lightning import LightningDataModule
 
-from ct_vlm.datamodules import SteeredTargetDataModule
+from ct_vlm.datamodules import RadGenomeDataModule, SteeredTargetDataModule
+from ct_vlm.datasets.steering import read_scans
 from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.phantoms import write_radgenome
 from ct_vlm.text import parse_cot, render_cot
+from ct_vlm.transforms import CTPreset
 
 REPORT = "Findings: Heart size is increased. No effusion. Impressions: Cardiomegaly."
 BATCH = {"volume_id": ["a_1", "b_1"], "report": [REPORT, "Lungs are clear."]}
@@ -79,3 +84,39 @@ def test_what_is_refused():
         steered(steering="both")
     with pytest.raises(DatasetError, match="no `report`"):
         steered().add_targets({"volume_id": ["a_1"]})
+
+
+class SteeredRecorder(lightning.LightningModule):
+    """Learns nothing and writes down what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.zeros(())), []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch)
+        return self.weight * batch["image"].mean()
+
+    def predict_step(self, batch, batch_idx):
+        self.seen.append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_lists_of_a_radgenome_tree_reach_the_batches(tmp_path):
+    write_radgenome(tmp_path / "tree", 4, shape=(6, 8, 8), seed=1, valid_fraction=0.25, workers=0, progress=False)
+    preset = CTPreset("small", size=(4, 6, 6))
+    data = SteeredTargetDataModule(RadGenomeDataModule(tmp_path / "tree", preset=preset, masks=False, batch_size=2))
+    model = SteeredRecorder()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = lightning.Trainer(max_epochs=1, limit_val_batches=0, default_root_dir=tmp_path, **quiet)
+    trainer.fit(model, data)
+    lists = {scan.id: scan.abnormalities for scan in read_scans(tmp_path / "tree", "train")}
+    trained = [pair for batch in model.seen for pair in zip(batch["volume_id"], batch["report"], strict=True)]
+    assert trained
+    assert any(lists[name] for name, _ in trained)
+    assert all(parse_cot(text).abnormalities == lists[name] for name, text in trained)
+    model.seen.clear()
+    trainer.predict(model, data)
+    assert all("abnormalities" in batch for batch in model.seen)
