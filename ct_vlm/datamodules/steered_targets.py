@@ -41,7 +41,8 @@ class SteeredTargetDataModule(TextTargetDataModule):
             volumes' lists are taken from there, and a volume that it lacks is refused.
 
     Raises:
-        ConfigError: If ``steering`` is unknown.
+        ConfigError: If ``steering`` is unknown, or ``lists`` come from a file while volumes are flipped:
+            only texts of the data itself are flipped with them.
         DatasetError: If a batch lacks reports, or ``lists`` a volume.
 
     Example:
@@ -60,6 +61,9 @@ class SteeredTargetDataModule(TextTargetDataModule):
         if steering not in get_args(Steering):
             cause = f"Expected `steering` to be one of {', '.join(get_args(Steering))}, but got {steering!r}."
             raise ConfigError(cause, "Use cot for list and report.")
+        if lists is not None and _flips(data):
+            cause = f"Volumes are flipped in training, but the lists of `{lists}` are not."
+            raise ConfigError(cause, "Set `flip_probability` to 0, or leave `lists` out.")
         self.steering = steering
         self._build = AbnormalityBuilder()
         self._made: dict[tuple[str, ...], str] = {}
@@ -133,3 +137,12 @@ class SteeredTargetDataModule(TextTargetDataModule):
             cause = f"`{self._file}` has no list of {volume!r}."
             raise DatasetError(cause, "Leave the volume out, or leave `lists` out to make lists of the reports.")
         return self._published[volume]
+
+
+def _flips(data: Any) -> bool:
+    """Tell whether a data module, or one that it wraps, exchanges left and right."""
+    while data is not None:
+        if getattr(getattr(data, "augment", None), "flip_probability", 0) > 0:
+            return True
+        data = getattr(data, "data", None)
+    return False

@@ -15,7 +15,7 @@ from ct_vlm.datasets.steering import read_scans
 from ct_vlm.errors import ConfigError, DatasetError
 from ct_vlm.phantoms import write_radgenome
 from ct_vlm.text import parse_cot, render_cot
-from ct_vlm.transforms import CTPreset
+from ct_vlm.transforms import CTPreset, FlipSafeAugmentation
 
 REPORT = "Findings: Heart size is increased. No effusion. Impressions: Cardiomegaly."
 BATCH = {"volume_id": ["a_1", "b_1"], "report": [REPORT, "Lungs are clear."]}
@@ -82,6 +82,13 @@ def test_lists_of_a_published_file(tmp_path):
 def test_what_is_refused():
     with pytest.raises(ConfigError, match="steering"):
         steered(steering="both")
+    flipping = LightningDataModule()
+    flipping.augment = FlipSafeAugmentation(flip_probability=0.5)
+    wrapped = LightningDataModule()
+    wrapped.data = flipping
+    with pytest.raises(ConfigError, match="flipped in training"):
+        SteeredTargetDataModule(wrapped, lists="x.json")
+    assert SteeredTargetDataModule(wrapped).steering == "cot"
     with pytest.raises(DatasetError, match="no `report`"):
         steered().add_targets({"volume_id": ["a_1"]})
 
