@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ct_vlm.encoders import Encoder
     from ct_vlm.tasks import OptimizerConfig
     from ct_vlm.transforms import CTPreset
 
@@ -50,6 +51,7 @@ def save_slice_encoder(
 
     from ct_vlm.models import ker_vljepa_encoder
 
+    embedder: Encoder
     if checkpoint is None:
         torch.manual_seed(seed)
         embedder = ker_vljepa_encoder(size)
