@@ -68,10 +68,13 @@ class StartWeights:
                 for name, parameter in own.items():
                     self.weights[name] = self.weights[name].to(parameter)
                     parameter.data = self.weights[name]
+                # which holds weights that were cast before, by parameter
+                torch.clear_autocast_cache()
                 yield
         finally:
             for name, parameter in own.items():
                 parameter.data = trained[name]
+            torch.clear_autocast_cache()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the copy for a checkpoint."""

@@ -337,3 +337,25 @@ def test_the_reference_of_another_model_is_refused(make_task) -> None:
     task.on_save_checkpoint(checkpoint)
     with pytest.raises(CheckpointError, match="lora"):
         other.on_load_checkpoint(copy.deepcopy(checkpoint))
+
+
+@pytest.mark.parametrize("reference", ["weights", "adapters_off"])
+def test_mixed_precision_keeps_policy_and_reference_apart(reference, make_task) -> None:
+    # autocast keeps the weights that it has cast: those of the reference must not become the policy's
+    frozen = ("encoder", "connectors", "decoder.cross_attention")
+    task, batch = make_task(reference=reference, frozen=frozen).train(), pairs_batch()
+    task.begin()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = task.compare(batch)[1].loss
+    loss.backward()
+    grads = {name: p.grad for name, p in task.named_parameters() if "lora_B" in name}
+    assert len(grads) > 0
+    assert all(grad is not None and bool(grad.any()) for grad in grads.values())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        before = task.reference_log_probs(batch)
+        for name, parameter in task.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.3)
+        result = task.compare(batch)[1]
+        assert task.reference_log_probs(batch).equal(before)
+    assert result.kl > 1
