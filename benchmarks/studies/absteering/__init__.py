@@ -1,0 +1,1 @@
+"""What AbSteering's two stages bring on phantoms."""
