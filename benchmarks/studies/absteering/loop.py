@@ -44,7 +44,7 @@ def train(
     settings: dict[str, Any] = OptimizerConfig("muon", lr=stage.lr).build(named, stage.steps)
     optimizer, schedule = settings["optimizer"], settings["lr_scheduler"]["scheduler"]
     for _ in track(range(stage.steps), name, disable=not progress, transient=True):
-        loss = loss_of(torch.from_numpy(rng.integers(count, size=stage.batch_size)))
+        loss: Any = loss_of(torch.from_numpy(rng.integers(count, size=stage.batch_size)))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([parameter for _, parameter in named], _CLIP)

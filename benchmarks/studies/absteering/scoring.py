@@ -70,7 +70,8 @@ def pair_log_probs(task: ReportLightningModule, scans: FeatureDataset, seed: int
     for kind, strategy in PAIRS.items():
         pairs = list_pairs(scans, strategy, seed)
         for video, seen in (("own", scans), ("other", with_other_videos(scans))):
-            data = FeatureDataModule({"test": PreferenceDataset(seen, pairs)}, eval_batch_size=16)
+            paired: Any = PreferenceDataset(seen, pairs)
+            data = FeatureDataModule({"test": paired}, eval_batch_size=16)
             rows = []
             for batch in data.test_dataloader():
                 prompts, visual = task.prompts(batch, task.visual_context(batch), len(batch["chosen"]))

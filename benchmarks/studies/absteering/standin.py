@@ -126,7 +126,7 @@ def _teach_captions(
     decoder.eval()
     checked = torch.arange(recipe.phantoms, len(seen))
     written: list[str] = []
-    for part in checked.split(50):
+    for part in torch.split(checked, 50):
         visual = VisualContext(tokens[part], grid=GRID)
         written += decoder.generate([CAPTION_PROMPT] * len(part), visual, max_new_tokens=_LONGEST)
     labeler = RuleLabeler()

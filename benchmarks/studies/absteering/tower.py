@@ -74,7 +74,8 @@ class Seen:
             preset: Of a model.
             rows: Which phantoms.
         """
-        found = self.volumes[rows].float().unflatten(1, (int((preset.size or (0,))[0] or 0), -1)).mean(2)
+        slabs = int((preset.size or (0,))[0] or 0)
+        found = self.volumes[rows].float().reshape(len(rows), slabs, -1, *self.volumes.shape[2:]).mean(2)
         return preset.window(found.round().to(torch.int16)[:, None])
 
     def batches(self, preset: CTPreset, rows: range) -> Iterator[Tensor]:
@@ -84,8 +85,8 @@ class Seen:
             preset: Of a model.
             rows: Which phantoms.
         """
-        for part in torch.tensor(list(rows)).split(16):
-            yield self.images(preset, part)
+        for start in range(rows.start, rows.stop, 16):
+            yield self.images(preset, torch.arange(start, min(start + 16, rows.stop)))
 
 
 def draw_phantoms(file: Path, count: int, shape: Shape, *, progress: bool) -> Seen:

@@ -65,7 +65,7 @@ def train_reports(
     """
     seed_everything(seed, verbose=False)
     stage = recipe.report
-    task = ReportLightningModule.from_model(
+    task: ReportLightningModule = ReportLightningModule.from_model(
         start.model(steering=steering),
         OptimizerConfig("muon", lr=stage.lr),
         frozen=_FROZEN,
@@ -111,6 +111,6 @@ def train_preferences(
         frozen=_FROZEN,
         generation={"max_new_tokens": recipe.max_new_tokens},
     )
-    pairs = PreferenceDataset(scans, list_pairs(scans, strategy, seed))
+    pairs: Any = PreferenceDataset(scans, list_pairs(scans, strategy, seed))
     data = partial(FeatureDataModule, {"train": pairs}, batch_size=stage.batch_size, seed=seed)
     return train_stage(lambda: task, data, out, steps=stage.steps, processes=1, progress=progress)
