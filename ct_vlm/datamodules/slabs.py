@@ -35,8 +35,6 @@ class SlabDataModule(VolumeDataModule):
         view_labels: Whether batches hold the labels of each view.
         slabs_per_volume: Slabs of each volume in an epoch.
         batch_size: Slabs a batch and process in training.
-        eval_batch_size: The same in validation; ``batch_size`` unless given.
-        num_workers: Reading processes of each loader.
         val_fraction: Share of training patients that validate; 0 for none.
         seed: Decides validation patients, orders, slabs and views.
         recon_policy: ``all``, ``first`` or ``random`` reconstructions of a scan (without ``labels_root``).
@@ -44,9 +42,9 @@ class SlabDataModule(VolumeDataModule):
         hu_source: As in :func:`ct_vlm.transforms.load_volume`.
         cache_dir: Where preprocessed volumes are kept: without one, every slab reads a whole file.
         cache_codec: How new ones are written, see :class:`ct_vlm.cache.ArrayCache`.
-        pin_memory: Page-locked memory; where a GPU is, unless given.
         drop_last: Leave an incomplete last training batch out (SIGReg wants full batches).
-        prefetch: Batches that each reading process prepares ahead.
+        **loader: ``eval_batch_size``, ``num_workers``, ``pin_memory`` and ``prefetch``, see
+            :class:`ct_vlm.datamodules.VolumeDataModule`.
 
     **Shape:**
         - global_views: ``(B, C, V, h, w)`` after transfer; local_views likewise.
@@ -63,8 +61,6 @@ class SlabDataModule(VolumeDataModule):
         view_labels: bool = False,
         slabs_per_volume: int = 8,
         batch_size: int = 64,
-        eval_batch_size: int | None = None,
-        num_workers: int = 0,
         val_fraction: float = 0.05,
         seed: int = 0,
         recon_policy: str = "all",
@@ -72,20 +68,10 @@ class SlabDataModule(VolumeDataModule):
         hu_source: str = "auto",
         cache_dir: str | Path | None = None,
         cache_codec: str = "zstd",
-        pin_memory: bool | None = None,
         drop_last: bool = True,
-        prefetch: int = 2,
+        **loader: Any,
     ) -> None:
-        super().__init__(
-            preset,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            pin_memory=pin_memory,
-            drop_last=drop_last,
-            prefetch=prefetch,
-        )
+        super().__init__(preset, batch_size=batch_size, seed=seed, drop_last=drop_last, **loader)
         self.root, self.labels_root = root, labels_root
         self.val_fraction = val_fraction
         self.view_labels = view_labels

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import yaml
 
 from ct_vlm.cli.main import main
 from ct_vlm.component import Component
-from ct_vlm.encoders import lejepa_vit
+from ct_vlm.encoders import SliceEncoder
 from ct_vlm.tasks import load_task
 from ct_vlm.tasks.handover import hand_over
 
@@ -27,9 +28,11 @@ def test_shipped_configuration_trains_the_tiny_encoder(phantoms, tmp_path):
     checkpoint = next(iter(sorted(tmp_path.rglob("*.ckpt"))))
     trained = load_task(checkpoint).encoder
     # the size is the one that the later phases are built with
-    fresh = lejepa_vit("tiny", frozen=True)
-    hand_over(holder := Holder(fresh), {"encoder": str(checkpoint)})
-    image = torch.rand(1, 1, 2, 64, 64)
+    phase = yaml.safe_load((CONFIG.parent / "ker_vljepa_1.yaml").read_text())["model"]["init_args"]
+    settings = phase["encoder"]["init_args"]["encoder"]["init_args"]
+    hand_over(holder := Holder(SliceEncoder(**settings)), {"encoder": str(checkpoint)})
+    side = settings["backbone"]["img_size"]
+    image = torch.rand(1, 1, 2, side, side)
     expected = trained.eval().encode(image)[1][-1]
     torch.testing.assert_close(holder.encoder.encode(image)[1][-1], expected)
 
