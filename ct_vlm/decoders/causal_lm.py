@@ -129,6 +129,8 @@ class CausalLMDecoder(Decoder):
         self.tokenizer, self.placeholder_id = tokenizer_and_placeholder(load_tokenizer(tokenizer), visual_placeholder)
         self.visual_placeholder, grow = visual_placeholder, visual_placeholder is not None
         self.lm = self._build(model, dtype=dtype, attn_implementation=attn_implementation, grow=grow)
+        # transformers loads weights in evaluation mode, in which layers are never recomputed
+        self.lm.train(self.training)
         layers = find_layers(self.lm)
         self.num_layers = len(layers)
         self.embed_dim = self.lm.get_input_embeddings().embedding_dim

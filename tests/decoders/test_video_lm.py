@@ -242,10 +242,15 @@ class TestKeepingAndTraining:
             trained = [name for name, p in decoder.named_parameters() if p.requires_grad]
             assert trained
             assert all("lora_" in name and "language_model" in name for name in trained)
+            runs = []
+            decoder.lm.model.language_model.layers[0].input_layernorm.register_forward_hook(
+                lambda *_, runs=runs: runs.append(1)
+            )
             tokens = visual.tokens.clone().requires_grad_()
             context = VisualContext(tokens, visual.layer_states, grid=visual.grid)
             texts = decoder.encode(PROMPTS, ["Clear.", "A nodule."], context)
             decoder(**texts.inputs(), visual=context).loss.backward()
+            assert len(runs) == 1 + again
             gradients.append([tokens.grad, *(p.grad for p in decoder.parameters() if p.requires_grad)])
         for plain, recomputed in zip(*gradients, strict=True):
             assert plain.abs().sum() > 0
