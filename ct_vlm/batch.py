@@ -57,6 +57,11 @@ class Batch(TypedDict, total=False):
         padding_mask: Whether a slice is padding, bool, ``(B, D)``.
         attributes: Patient attributes of each sample (``PatientAttributes.to_dict``), None where unknown.
         report: Target report of each sample.
+        full_report: Report of each sample where ``report`` is another target text.
+        text_key: Equal where two target texts say the same.
+        text_embedding: Embedding of the target text, float, ``(B, F)``.
+        condition_embeddings: Embeddings of what a sample may show, float, ``(B, P, F)``.
+        condition_mask: Which of them it shows, bool, ``(B, P)``.
         region_reports: Region name to text, a dict a sample.
         prompt: Instruction text of each sample.
         volume_id: Volume name without directory or suffix, e.g. ``train_1_a_1``.
@@ -79,6 +84,11 @@ class Batch(TypedDict, total=False):
     padding_mask: Tensor
     attributes: list[dict[str, Any] | None]
     report: list[str]
+    full_report: list[str]
+    text_key: list[str]
+    text_embedding: Tensor
+    condition_embeddings: Tensor
+    condition_mask: Tensor
     region_reports: list[dict[str, str]]
     prompt: list[str]
     volume_id: list[str]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -78,6 +79,18 @@ def classifier(**options) -> ClassificationLightningModule:
     torch.manual_seed(0)
     head = QueryClassificationHead((4,), 2, num_heads=2)
     return ClassificationLightningModule(NormEncoder(), head, **options)
+
+
+def test_predicted_probabilities_are_records_by_label():
+    task = classifier(label_names=("Emphysema", "Lung nodule")).eval()
+    image = torch.randn(2, 1, 4, 4, 4)
+    first, second = task.predict_step({"image": image, "volume_id": ["a", "b"], "patient_id": ["p", "q"]}, 0)
+    assert (first["volume_id"], second["patient_id"]) == ("a", "q")
+    with torch.no_grad():
+        wanted = task(image).sigmoid()
+    assert [first["Emphysema"], first["Lung nodule"]] == pytest.approx(wanted[0].tolist())
+    assert json.loads(json.dumps(second)) == second
+    assert [row["id"] for row in task.predict_step({"image": image}, 3)] == ["0-000003-0000", "0-000003-0001"]
 
 
 @pytest.mark.parametrize("validates", [False, True])
