@@ -42,6 +42,15 @@ class BranchLogProbs:
 
     Shape:
         - log_probs, num_tokens: ``(B, K)``.
+
+    Example:
+        >>> from ct_vlm.decoders import CausalLMDecoder, train_bpe_tokenizer
+        >>> config = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32,
+        ...           "num_hidden_layers": 1, "num_attention_heads": 2}
+        >>> decoder = CausalLMDecoder(config, train_bpe_tokenizer(["clear lungs"], 270))
+        >>> found = decoder.branch_log_probs(["Report:"], [["A nodule.", "A mass."]])
+        >>> found.log_probs.shape, bool((found.log_probs < 0).all())
+        (torch.Size([1, 2]), True)
     """
 
     log_probs: Tensor
