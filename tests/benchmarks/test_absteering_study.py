@@ -34,6 +34,7 @@ RECIPE = StudyRecipe(
 )
 
 
+@pytest.mark.slow
 def test_runs_from_phantoms_to_tables_and_is_read_when_asked_again(tmp_path, capsys):
     arguments = ["--backbones", "internvl", "--seeds", "0", "--out", str(tmp_path), "--no-progress"]
     arguments += ["--parts", "baseline", "cot_dpo_hard"]

@@ -8,8 +8,8 @@ from benchmarks.studies.medregion.recipe import Shape, TrainRecipe
 
 _TOWER = TrainRecipe(steps=320, batch_size=12, lr=6e-3)
 _LANGUAGE = TrainRecipe(steps=150, batch_size=16, lr=8e-3)
-_CAPTIONS = TrainRecipe(steps=260, batch_size=16, lr=8e-3)
-_REPORT = TrainRecipe(steps=200, batch_size=12, lr=6e-3)
+_CAPTIONS = TrainRecipe(steps=200, batch_size=16, lr=8e-3)
+_REPORT = TrainRecipe(steps=180, batch_size=12, lr=6e-3)
 _PREFERENCE = TrainRecipe(steps=40, batch_size=12, lr=2e-4)
 
 
@@ -50,8 +50,8 @@ class SteeringRecipe:
         max_new_tokens: Longest text.
     """
 
-    train: int = 1000
-    held_out: int = 150
+    train: int = 800
+    held_out: int = 120
     scored: int = 100
     report: TrainRecipe = _REPORT
     preference: TrainRecipe = _PREFERENCE

@@ -66,10 +66,10 @@ def pair_log_probs(task: ReportLightningModule, scans: FeatureDataset, seed: int
         seed: Decides the wrong lists.
     """
     task.eval()
-    found = {}
+    videos, found = {"own": scans, "other": with_other_videos(scans)}, {}
     for kind, strategy in PAIRS.items():
         pairs = list_pairs(scans, strategy, seed)
-        for video, seen in (("own", scans), ("other", with_other_videos(scans))):
+        for video, seen in videos.items():
             paired: Any = PreferenceDataset(seen, pairs)
             data = FeatureDataModule({"test": paired}, eval_batch_size=16)
             rows = []
