@@ -157,7 +157,7 @@ def absteering(
     encoder: Encoder | None = None
     if not cached:
         # what says how weights are kept and computed with holds for both halves
-        both = {name: decoder_options.get(name) for name in ("dtype", "attn_implementation")}
+        both: dict[str, Any] = {name: decoder_options.get(name) for name in ("dtype", "attn_implementation")}
         encoder = VideoLMEncoder(source, inputs, in_channels=chosen.channels, vision=vision or c.vision, **both)
     elif vision not in (None, "frozen"):
         cause = f"A tower that is left out cannot be trained, but `vision` is {vision!r}."
