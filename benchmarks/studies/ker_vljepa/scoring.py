@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.studies.ker_vljepa.plans import COLD, FULL
 from ct_vlm.cache import open_features
+from ct_vlm.callbacks.padding import pad_to_longest
 from ct_vlm.datamodules import CTRateDataModule, SliceEmbeddingDataModule
 from ct_vlm.files import atomic_path
 from ct_vlm.metrics import other_patient_permutation, visual_reliance
@@ -32,6 +33,8 @@ VISUAL = ("phase1", "phase2")
 WRITING = (COLD, FULL, "phase3", "phase4")
 ARMS = ("real", "zeroed", "noise", "other_patient")
 SCORES = ("macro_f1", "micro_f1")
+GENERATION = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}
+"""The paper's sampling. Of findings in random order the most likely next word is too often the end of the text."""
 
 
 def score_seed(out: Path, made: Mapping[str, str], phases: Mapping[str, str], **options: Any) -> dict[str, Any]:
@@ -114,8 +117,12 @@ def reliance_arms(checkpoint: str, made: Mapping[str, str], generation: Mapping[
         generation: Options of ``generate_batch``.
     """
     task, data = load_task(checkpoint).eval(), held_out(made)
+    data.setup("test")
+    # volumes differ in their number of slices: exchanged ones need batches of one length
+    batches = pad_to_longest(list(data.test_dataloader()))
+    options = {**GENERATION, **generation}
     found = visual_reliance(
-        task, data, ARMS, seeds=(0,), scores=SCORES, n_resamples=2, generation=generation, progress=False
+        task, batches, ARMS, seeds=(0,), scores=SCORES, n_resamples=2, generation=options, progress=False
     )
     return {arm: {name: float(found.arms[arm][name].value) for name in SCORES} for arm in ARMS}
 
