@@ -140,7 +140,7 @@ def absteering(
 
     Example:
         >>> from ct_vlm.decoders import train_bpe_tokenizer
-        >>> from ct_vlm.models import absteering
+        >>> from ct_vlm.models.absteering import absteering
         >>> model = absteering("tiny", backbone="internvl", tokenizer=train_bpe_tokenizer(["clear lungs"], 270))
         >>> model.encoder.inputs.num_tokens(6, 64, 64), model.prompt.template
         (96, 'List the abnormalities by region, then write the full report.')

@@ -13,8 +13,8 @@ from ct_vlm.datamodules import CachedFeatureDataModule, precompute
 from ct_vlm.decoders import train_bpe_tokenizer
 from ct_vlm.encoders import AbsentEncoder, VideoLMEncoder
 from ct_vlm.errors import ConfigError
-from ct_vlm.models import VisionLanguageModel, absteering, build_model, write_tiny_video_lm
-from ct_vlm.models.absteering import CONFIGS, REPORT_PROMPT
+from ct_vlm.models import VisionLanguageModel, build_model, write_tiny_video_lm
+from ct_vlm.models.absteering import CONFIGS, REPORT_PROMPT, absteering
 from ct_vlm.text.steering import STEERING_PROMPT
 
 TEXTS = ["Abnormalities: (Lung: a nodule of 4 mm).", "Clear lungs, no effusion is seen."]
