@@ -46,13 +46,10 @@ def seed_plan(seed: int, made: Mapping[str, str], changes: Mapping[str, Mapping[
         changes: Phase (or ``training`` for every phase) to options that replace the shipped ones.
     """
     plan = _shipped()
-    phases = []
-    for phase in plan["phases"]:
-        if phase["name"] in SHARED:
-            continue
-        phases.append(phase)
-        if phase["name"] == COLD:
-            phases.append(_changed(phase, {"data.init_args.text": "report"}) | {"name": FULL})
+    phases = [phase for phase in plan["phases"] if phase["name"] not in SHARED]
+    cold = next(phase for phase in phases if phase["name"] == COLD)
+    # last: nothing else builds on it
+    phases.append({**cold, "name": FULL, "options": {**cold["options"], "data.init_args.text": "report"}})
     seeds = dict.fromkeys(_SEEDS, seed)
     phases = [
         _changed(phase, seeds | dict(changes.get("training", {})) | dict(changes.get(phase["name"], {})))

@@ -19,6 +19,7 @@ from ct_vlm.metrics.functional import (
     fit_thresholds,
     threshold_scores,
 )
+from ct_vlm.models.ker_vljepa import GENERATION
 from ct_vlm.tasks import load_task
 from ct_vlm.tasks.base import read_checkpoint
 from ct_vlm.text import CT_RATE_LABELS
@@ -30,11 +31,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VISUAL = ("phase1", "phase2")
-WRITING = (COLD, FULL, "phase3", "phase4")
+WRITING = (COLD, "phase3", "phase4", FULL)
 ARMS = ("real", "zeroed", "noise", "other_patient")
 SCORES = ("macro_f1", "micro_f1")
-GENERATION = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}
-"""The paper's sampling. Of findings in random order the most likely next word is too often the end of the text."""
+SAMPLING = {name: GENERATION[name] for name in ("do_sample", "temperature", "top_p")}
+"""The paper's sampling, without its penalties of repetition.
+
+Findings come in random order: each of them is a less likely continuation than the end of the text, which the most
+likely words would run into too early.
+"""
 
 
 def score_seed(out: Path, made: Mapping[str, str], phases: Mapping[str, str], **options: Any) -> dict[str, Any]:
@@ -120,7 +125,7 @@ def reliance_arms(checkpoint: str, made: Mapping[str, str], generation: Mapping[
     data.setup("test")
     # volumes differ in their number of slices: exchanged ones need batches of one length
     batches = pad_to_longest(list(data.test_dataloader()))
-    options = {**GENERATION, **generation}
+    options = {**SAMPLING, **generation}
     found = visual_reliance(
         task, batches, ARMS, seeds=(0,), scores=SCORES, n_resamples=2, generation=options, progress=False
     )
