@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from lightning import LightningDataModule
 from torch.utils.data import Dataset
 
+from ct_vlm.datamodules.flips import flips
 from ct_vlm.datasets import EpochIndex
 from ct_vlm.datasets.preferences import read_preferences
 from ct_vlm.errors import ConfigError, DatasetError
@@ -143,7 +144,8 @@ class PreferenceDataModule(LightningDataModule):
         prompts: Whether the pairs' own prompts are asked (``"pairs"``), or the model's (``"model"``).
 
     Raises:
-        ConfigError: If ``prompts`` is unknown, or the data module has no data sets.
+        ConfigError: If ``prompts`` is unknown, the data module has no data sets, or its volumes are
+            flipped: pairs name sides.
         DatasetError: If a file is malformed, or no pair is about a training volume.
 
     References:
@@ -157,6 +159,9 @@ class PreferenceDataModule(LightningDataModule):
         if prompts not in get_args(Prompts):
             cause = f"Expected `prompts` to be one of {', '.join(get_args(Prompts))}, but got {prompts!r}."
             raise ConfigError(cause, "`model` asks what the model was trained to answer before.")
+        if flips(data):
+            msg = "Volumes are flipped in training, but the texts of pairs are not."
+            raise ConfigError(msg, "Set `flip_probability` to 0.")
         self.data, self.prompts = data, prompts
         self.pairs = [Path(file) for file in ([pairs] if isinstance(pairs, str | Path) else pairs)]
         # tasks compare it with their model's

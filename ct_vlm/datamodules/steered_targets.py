@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ct_vlm.datamodules.flips import flips
 from ct_vlm.datamodules.text_targets import TextTargetDataModule
 from ct_vlm.datasets.steering import AbnormalityBuilder
 from ct_vlm.errors import ConfigError, DatasetError
@@ -63,7 +64,7 @@ class SteeredTargetDataModule(TextTargetDataModule):
         if steering not in get_args(Steering):
             cause = f"Expected `steering` to be one of {', '.join(get_args(Steering))}, but got {steering!r}."
             raise ConfigError(cause, "Use cot for list and report.")
-        if lists is not None and _flips(data):
+        if lists is not None and flips(data):
             cause = f"Volumes are flipped in training, but the lists of `{lists}` are not."
             raise ConfigError(cause, "Set `flip_probability` to 0, or leave `lists` out.")
         self.steering = steering
@@ -139,12 +140,3 @@ class SteeredTargetDataModule(TextTargetDataModule):
             cause = f"`{self._file}` has no list of {volume!r}."
             raise DatasetError(cause, "Leave the volume out, or leave `lists` out to make lists of the reports.")
         return self._published[volume]
-
-
-def _flips(data: Any) -> bool:
-    """Tell whether a data module, or one that it wraps, exchanges left and right."""
-    while data is not None:
-        if getattr(getattr(data, "augment", None), "flip_probability", 0) > 0:
-            return True
-        data = getattr(data, "data", None)
-    return False

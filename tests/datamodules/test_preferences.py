@@ -18,6 +18,7 @@ from ct_vlm.datamodules import (
 from ct_vlm.datasets import EpochIndex
 from ct_vlm.datasets.preferences import PreferencePair, write_preferences
 from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.transforms import FlipSafeAugmentation
 
 
 def pair(name: str, text: str = "a mass", prompt: str = "Findings:") -> PreferencePair:
@@ -173,3 +174,9 @@ def test_volumes_of_a_tree_keep_their_preset_and_balance(tmp_path) -> None:
     batch = module.on_after_batch_transfer(next(iter(module.train_dataloader())), 0)
     assert batch["image"].is_floating_point()
     assert set(batch["volume_id"]) <= set(names[:2])
+
+
+def test_volumes_that_are_flipped_are_refused(tmp_path) -> None:
+    data = CTRateDataModule(tmp_path, "phantom", augment=FlipSafeAugmentation(flip_probability=0.5))
+    with pytest.raises(ConfigError, match="flipped in training"):
+        PreferenceDataModule(data, tmp_path / "pairs.jsonl")
