@@ -13,11 +13,11 @@ from ct_vlm.errors import ConfigError
 BACKBONES: dict[str, dict[str, Any]] = {
     # 303,966,208 parameters, 1024 wide, 24 blocks, LayerScale, no registers
     "paper": {"timm": "vit_large_patch14_dinov2", "img_size": 518},
-    # ours: learns on slices of 64 x 64 pixels on one CPU core
+    # ours: learns on slices of 48 x 48 pixels on one CPU core
     "tiny": {
         "timm": "vit_tiny_patch16_224",
-        "img_size": 64,
-        "patch_size": 8,
+        "img_size": 48,
+        "patch_size": 6,
         "embed_dim": 96,
         "depth": 3,
         "num_heads": 3,
@@ -59,7 +59,7 @@ def lejepa_vit(
         >>> import torch
         >>> from ct_vlm.encoders import lejepa_vit
         >>> encoder = lejepa_vit("tiny", frozen=True)
-        >>> encoder.encode(torch.rand(1, 1, 5, 64, 64))[1][-1][:, :, 0].shape
+        >>> encoder.encode(torch.rand(1, 1, 5, 48, 48))[1][-1][:, :, 0].shape
         torch.Size([1, 5, 96])
 
     References:

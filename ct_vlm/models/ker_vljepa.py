@@ -244,14 +244,14 @@ def ker_vljepa_preset(size: Size = "tiny") -> CTPreset:
     Example:
         >>> from ct_vlm.models.ker_vljepa import ker_vljepa_preset
         >>> ker_vljepa_preset("tiny").size
-        (None, 64, 64)
+        (None, 48, 48)
     """
     _config(size)
     preset = get_preset("ker_vljepa")
     if size == "paper":
         return preset
-    notes = "The values of `ker_vljepa` on slices of 64 x 64 pixels (ours)."
-    return replace(preset, name="ker_vljepa_tiny", size=(None, 64, 64), notes=notes)
+    notes = "The values of `ker_vljepa` on slices of 48 x 48 pixels (ours)."
+    return replace(preset, name="ker_vljepa_tiny", size=(None, 48, 48), notes=notes)
 
 
 def _visual_tokens(c: KerVLJEPAConfig, embed_dim: int) -> ZonedVisualTokens:

@@ -66,7 +66,7 @@ def test_alpha_starts_at_the_papers_value() -> None:
 def test_tiny_reads_its_tokens_at_every_step_and_survives_saving(tokenizer, tmp_path) -> None:
     torch.manual_seed(0)
     model = ker_vljepa("tiny", tokenizer=tokenizer).eval()
-    batch = {"image": torch.randn(2, 1, 10, 64, 64), "spacing": torch.full((2, 3), 2.0), "report": TEXTS}
+    batch = {"image": torch.randn(2, 1, 10, 48, 48), "spacing": torch.full((2, 3), 2.0), "report": TEXTS}
     context = model.visual_context(batch)
     assert context.tokens.shape == (2, 8, 128)
     # as long as the text embeddings
@@ -76,7 +76,7 @@ def test_tiny_reads_its_tokens_at_every_step_and_survives_saving(tokenizer, tmp_
     model.save_pretrained(tmp_path)
     loaded = Component.from_pretrained(tmp_path).eval()
     torch.testing.assert_close(loaded(batch).loss, model(batch).loss)
-    other = {**batch, "image": torch.randn(2, 1, 10, 64, 64)}
+    other = {**batch, "image": torch.randn(2, 1, 10, 48, 48)}
     assert not torch.allclose(model(other).loss, model(batch).loss)
 
 

@@ -10,6 +10,7 @@ import yaml
 from ct_vlm.cli.main import main
 from ct_vlm.component import Component
 from ct_vlm.encoders import SliceEncoder
+from ct_vlm.encoders.lejepa_vit import BACKBONES
 from ct_vlm.tasks import load_task
 from ct_vlm.tasks.handover import hand_over
 
@@ -30,6 +31,7 @@ def test_shipped_configuration_trains_the_tiny_encoder(phantoms, tmp_path):
     # the size is the one that the later phases are built with
     phase = yaml.safe_load((CONFIG.parent / "ker_vljepa_1.yaml").read_text())["model"]["init_args"]
     settings = phase["encoder"]["init_args"]["encoder"]["init_args"]
+    assert settings["backbone"] == {**BACKBONES["tiny"], "in_chans": 1}
     hand_over(holder := Holder(SliceEncoder(**settings)), {"encoder": str(checkpoint)})
     side = settings["backbone"]["img_size"]
     image = torch.rand(1, 1, 2, side, side)
