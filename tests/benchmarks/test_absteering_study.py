@@ -8,19 +8,22 @@ import pytest
 import torch
 
 from benchmarks.studies.absteering.__main__ import main
+from benchmarks.studies.absteering.pairs import list_pairs, retold_pairs
 from benchmarks.studies.absteering.recipe import StandInRecipe, SteeringRecipe, StudyRecipe
-from benchmarks.studies.absteering.scans import list_pairs, steered, with_other_videos, without_lists
+from benchmarks.studies.absteering.scans import steered, with_other_videos, without_lists
 from benchmarks.studies.absteering.scoring import pair_scores
 from benchmarks.studies.absteering.standin import tiny_checkpoint
 from benchmarks.studies.absteering.tower import GRID, draw_phantoms, evidence_scores
 from benchmarks.studies.medregion.recipe import TrainRecipe
 from ct_vlm.datamodules import FeatureDataset
+from ct_vlm.datasets.preferences import Change, PreferencePair
+from ct_vlm.datasets.steering import SteeredScan
 from ct_vlm.encoders import VideoLMEncoder
 from ct_vlm.models.absteering import CONFIGS
 from ct_vlm.modules import PresenceHead
 from ct_vlm.phantoms import SEGMENTATION_CLASSES, describe_phantom
 from ct_vlm.phantoms.schema import FINDING_OFFSET
-from ct_vlm.text import parse_cot
+from ct_vlm.text import Abnormality, parse_cot, render_list
 from ct_vlm.text.labels import CT_RATE_LABELS
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -91,9 +94,26 @@ def test_pairs_are_about_scans_with_something_to_confuse(scans):
     }
     normal = {**item, "volume_id": "c", "report": "Lungs are clear.", "abnormalities": "(None)"}
     two = FeatureDataset([torch.zeros(2, 1, 1)], [(1, 1, 1)], [item, normal])
-    pairs = list_pairs(two, "confusion", 0)
+    pairs = list_pairs(two, "hard", 0)
     assert [pair.id for pair in pairs] == ["b"]
     assert "effusion" not in pairs[0].rejected
+
+
+def test_retold_confusions_are_sentences_of_other_scans_and_nothing_else():
+    pleura, heart = Abnormality("pleura", "Left pleural thickening."), Abnormality("heart", "The heart is enlarged.")
+    told = Abnormality("pleura", "Right pleural effusion of 9 mm.")
+    scans = [SteeredScan("a", (pleura, heart), ""), SteeredScan("b", (told,), "")]
+    # no scan tells of what the heart's is confused with
+    changes = (
+        Change("heart", heart.text, "Pericardial effusion is seen.", "confusion"),
+        Change("pleura", pleura.text, "Left pleural effusion.", "confusion"),
+    )
+    pair = PreferencePair("a", "List.", render_list(scans[0].abnormalities), "(wrong)", changes)
+    lost = PreferencePair("a", "List.", "(true)", "(wrong)", changes[:1])
+    found = retold_pairs([pair, lost], scans, 0)
+    assert [p.changes for p in found] == [changes[1:]]
+    assert found[0].chosen == pair.chosen
+    assert found[0].rejected == render_list([told, heart])
 
 
 def test_accuracy_is_what_was_gained_and_ties_count_half():

@@ -10,7 +10,7 @@ _TOWER = TrainRecipe(steps=320, batch_size=12, lr=6e-3)
 _LANGUAGE = TrainRecipe(steps=150, batch_size=16, lr=8e-3)
 _CAPTIONS = TrainRecipe(steps=200, batch_size=16, lr=8e-3)
 _REPORT = TrainRecipe(steps=180, batch_size=12, lr=6e-3)
-_PREFERENCE = TrainRecipe(steps=40, batch_size=12, lr=2e-4)
+_PREFERENCE = TrainRecipe(steps=40, batch_size=12, lr=5e-5)
 
 
 @dataclass(frozen=True)

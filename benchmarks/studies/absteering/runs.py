@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from benchmarks.studies.absteering.pairs import Kind
     from benchmarks.studies.absteering.recipe import StudyRecipe
     from ct_vlm.datamodules import FeatureDataset
-    from ct_vlm.datasets.steering.strategies import Strategy
     from ct_vlm.tasks import ReportLightningModule
 
 
@@ -36,15 +36,16 @@ class Part:
 
     title: str
     steering: bool
-    negatives: Strategy | None = None
+    negatives: Kind | None = None
 
 
 PARTS = {
     "baseline": Part("baseline", steering=False),
     "cot": Part("CoT", steering=True),
-    "cot_dpo_hard": Part("CoT + DPO, hard negatives", steering=True, negatives="confusion"),
+    "cot_dpo_hard": Part("CoT + DPO, hard negatives", steering=True, negatives="hard"),
     "cot_dpo_random": Part("CoT + DPO, random negatives", steering=True, negatives="random"),
-    "dpo": Part("DPO, hard negatives", steering=False, negatives="confusion"),
+    "cot_dpo_retold": Part("CoT + DPO, hard negatives retold", steering=True, negatives="retold"),
+    "dpo": Part("DPO, hard negatives", steering=False, negatives="hard"),
 }
 """What ``--parts`` chooses from."""
 

@@ -8,18 +8,15 @@ import torch
 
 from ct_vlm.cache import FeatureCache, model_identity
 from ct_vlm.datamodules import CachedFeatureDataset, CTRateDataModule, FeatureDataset, precompute
-from ct_vlm.datasets.steering import AbnormalityBuilder, HardNegatives, SteeredScan, make_pairs
+from ct_vlm.datasets.steering import AbnormalityBuilder
 from ct_vlm.models.absteering import CONFIGS
 from ct_vlm.phantoms import write_ct_rate
 from ct_vlm.text import parse_abnormalities, render_abnormalities, render_cot
-from ct_vlm.text.labels import CT_RATE_LABELS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.studies.absteering.recipe import StudyRecipe
-    from ct_vlm.datasets.preferences import PreferencePair
-    from ct_vlm.datasets.steering.strategies import Strategy
     from ct_vlm.encoders import VideoLMEncoder
 
 
@@ -93,26 +90,6 @@ def with_other_videos(scans: FeatureDataset) -> FeatureDataset:
         scans: Of :func:`steering_scans`, a scan a patient.
     """
     return FeatureDataset([level.roll(1, 0) for level in scans.levels], scans.grids, scans.items)
-
-
-def list_pairs(scans: FeatureDataset, strategy: Strategy, seed: int) -> list[PreferencePair]:
-    """Return pairs of the true list and a wrong one, of scans with an abnormality.
-
-    Args:
-        scans: Of :func:`steering_scans`.
-        strategy: What is wrong.
-        seed: Decides what is drawn.
-    """
-    known = [
-        SteeredScan(
-            item["volume_id"],
-            parse_abnormalities(item["abnormalities"]),
-            item["report"],
-            frozenset(name for name, value in zip(CT_RATE_LABELS, item["labels"], strict=True) if value == 1),
-        )
-        for item in scans.items
-    ]
-    return list(make_pairs(known, HardNegatives(strategy, seed)))
 
 
 def _with_lists(cached: CachedFeatureDataset) -> FeatureDataset:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.progress import track
 
-from benchmarks.studies.absteering.scans import list_pairs, with_other_videos
+from benchmarks.studies.absteering.pairs import KINDS, list_pairs
+from benchmarks.studies.absteering.scans import with_other_videos
 from ct_vlm.datamodules import FeatureDataModule, PreferenceDataset
 from ct_vlm.tasks.report_scores import score_reports
 
@@ -17,11 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ct_vlm.datamodules import FeatureDataset
-    from ct_vlm.datasets.steering.strategies import Strategy
     from ct_vlm.tasks import ReportLightningModule
-
-PAIRS: dict[str, Strategy] = {"hard": "confusion", "random": "random"}
-"""Kinds of held-out pairs that every model is scored on."""
 
 _CLINICAL = ("micro_precision", "micro_recall", "micro_f1", "macro_precision", "macro_recall", "macro_f1")
 _LISTS = (*_CLINICAL, "region_precision", "region_recall", "region_f1", "problems")
@@ -67,8 +64,8 @@ def pair_log_probs(task: ReportLightningModule, scans: FeatureDataset, seed: int
     """
     task.eval()
     videos, found = {"own": scans, "other": with_other_videos(scans)}, {}
-    for kind, strategy in PAIRS.items():
-        pairs = list_pairs(scans, strategy, seed)
+    for kind in KINDS:
+        pairs = list_pairs(scans, kind, seed)
         for video, seen in videos.items():
             paired: Any = PreferenceDataset(seen, pairs)
             data = FeatureDataModule({"test": paired}, eval_batch_size=16)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import seed_everything
 
-from benchmarks.studies.absteering.scans import list_pairs, steered
+from benchmarks.studies.absteering.pairs import list_pairs
+from benchmarks.studies.absteering.scans import steered
 from ct_vlm.cli.demo.training import train_stage
 from ct_vlm.datamodules import FeatureDataModule, PreferenceDataset
 from ct_vlm.models import absteering, transfer
@@ -16,9 +17,9 @@ from ct_vlm.tasks import DPOLightningModule, OptimizerConfig, ReportLightningMod
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchmarks.studies.absteering.pairs import Kind
     from benchmarks.studies.absteering.recipe import SteeringRecipe
     from ct_vlm.datamodules import FeatureDataset
-    from ct_vlm.datasets.steering.strategies import Strategy
     from ct_vlm.decoders import VideoLMDecoder
     from ct_vlm.models import VisionLanguageModel
 
@@ -81,7 +82,7 @@ def train_preferences(
     start: Start,
     first: ReportLightningModule,
     scans: FeatureDataset,
-    strategy: Strategy,
+    kind: Kind,
     recipe: SteeringRecipe,
     seed: int,
     *,
@@ -95,7 +96,7 @@ def train_preferences(
         start: What stage 1 has started from.
         first: Stage 1.
         scans: Training scans.
-        strategy: What is wrong with the worse lists.
+        kind: What is wrong with the worse lists.
         recipe: Settings.
         seed: Seed of pairs and order.
         steering: Whether stage 1 was taught the list.
@@ -111,6 +112,6 @@ def train_preferences(
         frozen=_FROZEN,
         generation={"max_new_tokens": recipe.max_new_tokens},
     )
-    pairs: Any = PreferenceDataset(scans, list_pairs(scans, strategy, seed))
+    pairs: Any = PreferenceDataset(scans, list_pairs(scans, kind, seed))
     data = partial(FeatureDataModule, {"train": pairs}, batch_size=stage.batch_size, seed=seed)
     return train_stage(lambda: task, data, out, steps=stage.steps, processes=1, progress=progress)
