@@ -20,10 +20,10 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import IPython.display
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import display
 from lightning import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 from transformers.utils import logging as transformers_logging
@@ -86,7 +86,7 @@ if importlib.util.find_spec("av"):
     for crf in (0, 18):
         write_mp4(frames, root / f"{crf}.mp4", crf=crf, speed="veryfast")
         errors[f"MP4, crf {crf}"] = film_error(hu, read_mp4(root / f"{crf}.mp4"))
-display(pd.DataFrame({name: error.to_dict() for name, error in errors.items()}).T.round(2))
+IPython.display.display(pd.DataFrame({name: error.to_dict() for name, error in errors.items()}).T.round(2))
 
 # %% [markdown]
 # ## Scans, and lists out of their reports
@@ -137,7 +137,9 @@ write_preferences(pairs, root / "pairs.jsonl")
 print(f"{len(pairs)} of {len(scans)} scans have an abnormality that can be confused\n")
 print(pairs[0].chosen, pairs[0].rejected, sep="\n\nis preferred to\n\n")
 changes = [change for pair in pairs[:3] for change in pair.changes]
-display(pd.DataFrame([(change.region, change.old, change.new) for change in changes], columns=["region", "old", "new"]))
+IPython.display.display(
+    pd.DataFrame([(change.region, change.old, change.new) for change in changes], columns=["region", "old", "new"])
+)
 
 # %% [markdown]
 # ## The checkpoint on disk
@@ -307,7 +309,7 @@ for film in films:
         "margin": second.beta * (gained[:, 0] - gained[:, 1]).mean().item(),
         "mean change of log-probability": (after[film] - after["own"]).abs().mean().item(),
     }
-display(pd.DataFrame(rows).T.round(2))
+IPython.display.display(pd.DataFrame(rows).T.round(2))
 changed = (after["own"] != after["blank"]).double().mean().item()
 print(f"{changed:.0%} of the log-probabilities are others behind the blank film")
 
