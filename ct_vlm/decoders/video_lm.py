@@ -162,7 +162,8 @@ class VideoLMDecoder(CausalLMDecoder):
         fit_vocabulary(lm, self.tokenizer, grow=grow and isinstance(model, dict))
         own = getattr(lm.config, family.id_name)
         if isinstance(model, dict):
-            setattr(lm.config, family.id_name, self.placeholder_id)
+            for name, token in family.token_ids.items():
+                setattr(lm.config, name, self.tokenizer.convert_tokens_to_ids(token))
         elif own != self.placeholder_id:
             cause = f"`{family.placeholder}` has the id {self.placeholder_id} in the tokenizer, but {own} in the model."
             raise ConfigError(cause, "Use the tokenizer that belongs to the checkpoint.")

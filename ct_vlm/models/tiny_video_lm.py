@@ -62,7 +62,8 @@ def write_tiny_video_lm(
     tokenizer = chat_tokenizer(train_bpe_tokenizer(texts, vocab_size), family)
     values["text_config"].update(token_settings(tokenizer), **(text_config or {}))
     config = AutoConfig.for_model(values.pop("model_type"), **values)
-    setattr(config, family.id_name, tokenizer.convert_tokens_to_ids(family.placeholder))
+    for name, token in family.token_ids.items():
+        setattr(config, name, tokenizer.convert_tokens_to_ids(token))
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):

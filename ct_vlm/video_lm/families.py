@@ -27,6 +27,8 @@ class VideoFamily:
         tower: Attributes of the model's body that only turn frames into tokens.
         rotary: Whether a visual token's position has three parts: time, row and column.
         timed: Whether the time between frames enters those positions.
+        other_ids: Further fields of the config that hold ids, and their tokens; transformers looks for
+            some of them in every prompt.
         attention: Pattern of the names of the tower's attention projections, where adapters go.
 
     Example:
@@ -46,11 +48,17 @@ class VideoFamily:
     rotary: bool
     attention: str
     timed: bool = False
+    other_ids: tuple[tuple[str, str], ...] = ()
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """Special tokens that a tokenizer of this family needs."""
-        return (self.opening, self.closing, self.placeholder)
+        return tuple(dict.fromkeys((self.opening, self.closing, self.placeholder, *dict(self.other_ids).values())))
+
+    @property
+    def token_ids(self) -> dict[str, str]:
+        """Fields of the config that hold ids, each with its token."""
+        return {self.id_name: self.placeholder, **dict(self.other_ids)}
 
     def write_video(self, grid: tuple[int, int, int], seconds_per_grid: float) -> str:
         """Return the text in which every visual token has its placeholder.
@@ -79,6 +87,11 @@ _QWEN: dict[str, Any] = {
     "tower": ("visual",),
     "rotary": True,
     "attention": r".*\.attn\.(qkv|proj)",
+    "other_ids": (
+        ("vision_start_token_id", "<|vision_start|>"),
+        ("vision_end_token_id", "<|vision_end|>"),
+        ("image_token_id", "<|image_pad|>"),
+    ),
 }
 
 FAMILIES: dict[str, VideoFamily] = {
