@@ -76,10 +76,13 @@ def test_an_idle_worker_that_is_killed_is_replaced(make_dataset, setup_of) -> No
         assert pid not in pool.assignments()
 
 
-def test_interrupts_end_busy_workers(faulty, setup_of, tmp_path: Path) -> None:
+def test_interrupts_end_busy_workers(faulty, setup_of, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     (tmp_path / "hang-train_2_a_1").touch()
     pool = WorkerPool(setup_of(faulty), 1)
     pids: list[int] = []
+    # a shell starts what it puts into the background with interrupts ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def interrupt_when_busy() -> None:
         while "train_2_a_1" not in pool.assignments().values():
