@@ -9,10 +9,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lightning import LightningDataModule
 from torch.utils.data import Dataset
 
-from ct_vlm.datamodules.flips import flips
+from ct_vlm.datamodules.wrapping import WrappingDataModule
 from ct_vlm.datasets import EpochIndex
 from ct_vlm.datasets.preferences import read_preferences
 from ct_vlm.errors import ConfigError, DatasetError
@@ -20,7 +19,7 @@ from ct_vlm.errors import ConfigError, DatasetError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import torch
+    from lightning import LightningDataModule
 
     from ct_vlm.datasets.preferences import PreferencePair
 
@@ -130,7 +129,7 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         return {**texts, "pair_key": hashlib.sha256(key.encode()).hexdigest()[:32]}
 
 
-class PreferenceDataModule(LightningDataModule):
+class PreferenceDataModule(WrappingDataModule):
     """Another data module's batches with pairs of texts, for :class:`ct_vlm.tasks.DPOLightningModule`.
 
     In training and validation an item is a pair; volumes without pairs are left out. A volume's pairs
@@ -155,21 +154,15 @@ class PreferenceDataModule(LightningDataModule):
     def __init__(
         self, data: LightningDataModule, pairs: str | Path | Sequence[str | Path], prompts: Prompts = "pairs"
     ) -> None:
-        super().__init__()
+        super().__init__(data)
         if prompts not in get_args(Prompts):
             cause = f"Expected `prompts` to be one of {', '.join(get_args(Prompts))}, but got {prompts!r}."
             raise ConfigError(cause, "`model` asks what the model was trained to answer before.")
-        if flips(data):
+        if self.flips:
             msg = "Volumes are flipped in training, but the texts of pairs are not."
             raise ConfigError(msg, "Set `flip_probability` to 0.")
-        self.data, self.prompts = data, prompts
+        self.prompts = prompts
         self.pairs = [Path(file) for file in ([pairs] if isinstance(pairs, str | Path) else pairs)]
-        # tasks compare it with their model's
-        self.preset = getattr(data, "preset", None)
-
-    def prepare_data(self) -> None:
-        """Prepare the volumes."""
-        self.data.prepare_data()
 
     def setup(self, stage: str) -> None:
         """Set the volumes up and put the pairs beside them.
@@ -177,8 +170,7 @@ class PreferenceDataModule(LightningDataModule):
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
         """
-        self.data.trainer = self.trainer
-        self.data.setup(stage)
+        super().setup(stage)
         owner = _owner(self.data)
         waiting = [name for name in _PARTS if name in owner.datasets and len(owner.datasets[name])]
         waiting = [name for name in waiting if not isinstance(owner.datasets[name], PreferenceDataset)]
@@ -189,22 +181,6 @@ class PreferenceDataModule(LightningDataModule):
             dataset = self._paired(name, owner.datasets[name], pairs)
             owner.datasets[name] = dataset
             _log.info("%d of %d pairs are about volumes of the %s part.", len(dataset), len(pairs), name)
-
-    def train_dataloader(self) -> Any:
-        """Return the training batches, one row a pair."""
-        return self.data.train_dataloader()
-
-    def val_dataloader(self) -> Any:
-        """Return the validation batches, one row a pair."""
-        return self.data.val_dataloader()
-
-    def test_dataloader(self) -> Any:
-        """Return the volumes' test batches."""
-        return self.data.test_dataloader()
-
-    def predict_dataloader(self) -> Any:
-        """Return the volumes' batches to predict."""
-        return self.data.predict_dataloader()
 
     def missing_loaders(self, known: Any) -> Iterator[Any]:
         """Yield loaders over the pairs that are not known yet, once each, in order.
@@ -226,22 +202,6 @@ class PreferenceDataModule(LightningDataModule):
                     yield load(name)
         finally:
             owner.datasets.update(datasets)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the data's state."""
-        return self.data.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the data's state."""
-        self.data.load_state_dict(state_dict)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch as the data does."""
-        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Let the data finish the batch."""
-        return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
     def _paired(self, name: str, dataset: Any, pairs: Sequence[PreferencePair]) -> PreferenceDataset:
         try:

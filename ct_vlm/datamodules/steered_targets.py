@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ct_vlm.datamodules.flips import flips
-from ct_vlm.datamodules.text_targets import TextTargetDataModule
+from ct_vlm.datamodules.wrapping import WrappingDataModule
 from ct_vlm.datasets.steering import AbnormalityBuilder
 from ct_vlm.errors import ConfigError, DatasetError
-from ct_vlm.text.abnormality_lists import parse_abnormalities, render_abnormalities
+from ct_vlm.text.abnormality_lists import render_abnormalities
 from ct_vlm.text.steering import render_cot, render_list
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from lightning import LightningDataModule
 
+    from ct_vlm.text.abnormality_lists import Abnormality
+
+    Entries = Sequence[Abnormality]
+
 Steering = Literal["cot", "list", "none"]
 
 
-class SteeredTargetDataModule(TextTargetDataModule):
+class SteeredTargetDataModule(WrappingDataModule):
     r"""Another data module's batches, with targets that name the abnormalities before they tell the report.
 
     ============== ================================================ ========================
@@ -60,22 +63,22 @@ class SteeredTargetDataModule(TextTargetDataModule):
     """
 
     def __init__(self, data: LightningDataModule, steering: Steering = "cot", lists: str | Path | None = None) -> None:
-        super().__init__(data, "report")
+        super().__init__(data)
         if steering not in get_args(Steering):
             cause = f"Expected `steering` to be one of {', '.join(get_args(Steering))}, but got {steering!r}."
             raise ConfigError(cause, "Use cot for list and report.")
-        if lists is not None and flips(data):
+        if lists is not None and self.flips:
             cause = f"Volumes are flipped in training, but the lists of `{lists}` are not."
             raise ConfigError(cause, "Set `flip_probability` to 0, or leave `lists` out.")
         self.steering = steering
         self._build = AbnormalityBuilder()
-        self._made: dict[tuple[str, ...], str] = {}
-        self._published: dict[str, str] | None = None
+        self._made: dict[tuple[str, ...], Entries] = {}
+        self._published: dict[str, Entries] | None = None
         self._file = lists
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Let the data finish the batch, then add lists and, in training and validation, targets."""
-        batch = self.data.on_after_batch_transfer(batch, dataloader_idx)
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
         trainer = self.trainer
         if self.steering == "none" or not isinstance(batch, dict):
             return batch
@@ -85,23 +88,26 @@ class SteeredTargetDataModule(TextTargetDataModule):
             return {**batch, "abnormalities": unknown if batch.get("report") is None else self.lists_of(batch)}
         return self.add_targets(batch)
 
-    def add_targets(self, batch: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:
+    def add_targets(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return a batch with the targets, which are the same in every epoch.
 
         Args:
             batch: Needs ``report``.
-            epoch: Not looked at.
         """
         if self.steering == "none":
             return dict(batch)
-        lists = self.lists_of(batch)
-        entries = [parse_abnormalities(text) for text in lists]
+        entries = self._entries_of(batch)
         reports = list(batch["report"])
         texts = [
             render_list(own) if self.steering == "list" else render_cot(own, report)
             for own, report in zip(entries, reports, strict=True)
         ]
-        return {**batch, "report": texts, "full_report": reports, "abnormalities": lists}
+        return {
+            **batch,
+            "report": texts,
+            "full_report": reports,
+            "abnormalities": [render_abnormalities(own) for own in entries],
+        }
 
     def lists_of(self, batch: Mapping[str, Any]) -> list[str]:
         """Return the list of each sample as text.
@@ -112,6 +118,10 @@ class SteeredTargetDataModule(TextTargetDataModule):
         Raises:
             DatasetError: If it has none, or a volume is not in the file of lists.
         """
+        return [render_abnormalities(own) for own in self._entries_of(batch)]
+
+    def _entries_of(self, batch: Mapping[str, Any]) -> list[Entries]:
+        """Return the list of each sample."""
         if self._file is not None:
             return [self._list_in_file(str(name)) for name in batch["volume_id"]]
         reports = batch.get("report")
@@ -121,21 +131,20 @@ class SteeredTargetDataModule(TextTargetDataModule):
         regions = batch.get("region_reports") or [{}] * len(reports)
         return [self._list_of(report, own) for report, own in zip(reports, regions, strict=True)]
 
-    def _list_of(self, report: str, regions: Mapping[str, str]) -> str:
+    def _list_of(self, report: str, regions: Mapping[str, str]) -> Entries:
         """Return the list of one sample, which is made once."""
         key = (report, *(f"{name}\n{text}" for name, text in regions.items()))
         if key not in self._made:
-            entries = self._build.from_regions(regions) if regions else self._build.from_report(report)
-            self._made[key] = render_abnormalities(entries)
+            self._made[key] = self._build.from_regions(regions) if regions else self._build.from_report(report)
         return self._made[key]
 
-    def _list_in_file(self, volume: str) -> str:
+    def _list_in_file(self, volume: str) -> Entries:
         """Return the list of a volume out of the file, which is read once."""
         if self._published is None:
             from ct_vlm.datasets.steering import read_steered_json
 
             rows = read_steered_json(str(self._file)).rows
-            self._published = {row.id: render_abnormalities(row.target.abnormalities) for row in rows}
+            self._published = {row.id: row.target.abnormalities for row in rows}
         if volume not in self._published:
             cause = f"`{self._file}` has no list of {volume!r}."
             raise DatasetError(cause, "Leave the volume out, or leave `lists` out to make lists of the reports.")

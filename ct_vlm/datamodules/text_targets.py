@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from lightning import LightningDataModule
 
 from ct_vlm.component import Component
+from ct_vlm.datamodules.wrapping import WrappingDataModule
 from ct_vlm.errors import ConfigError, DatasetError
 from ct_vlm.text import CT_RATE_LABELS, POSITIVE_TEMPLATES, positive_findings, positive_sentences, split_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lightning import LightningDataModule
     from torch import Tensor
 
 Text = Literal["positive_findings", "positive_sentences", "report"]
 
 
-class TextTargetDataModule(LightningDataModule):
+class TextTargetDataModule(WrappingDataModule):
     """Another data module's batches, with the text that a phase trains on and where it lies.
 
     ====================== ======================================================= =================
@@ -80,56 +81,17 @@ class TextTargetDataModule(LightningDataModule):
         label_names: Sequence[str] = CT_RATE_LABELS,
         labeler: Any = None,
     ) -> None:
-        super().__init__()
+        super().__init__(data)
         if text not in get_args(Text):
             cause = f"Expected `text` to be one of {', '.join(get_args(Text))}, but got {text!r}."
             raise ConfigError(cause, "Use positive findings in phases 1 to 3.")
-        self.data, self.text, self.seed, self.label_names = data, text, seed, tuple(label_names)
+        self.text, self.seed, self.label_names = text, seed, tuple(label_names)
         self._embedder, self._labeler = embedder, labeler
         self._labelled: dict[tuple[str, ...], Any] = {}
-        # tasks compare it with their model's
-        self.preset = getattr(data, "preset", None)
-
-    def prepare_data(self) -> None:
-        """Prepare the data."""
-        self.data.prepare_data()
-
-    def setup(self, stage: str) -> None:
-        """Set the data up."""
-        self.data.trainer = self.trainer
-        self.data.setup(stage)
-
-    def train_dataloader(self) -> Any:
-        """Return the data's training batches."""
-        return self.data.train_dataloader()
-
-    def val_dataloader(self) -> Any:
-        """Return the data's validation batches."""
-        return self.data.val_dataloader()
-
-    def test_dataloader(self) -> Any:
-        """Return the data's test batches."""
-        return self.data.test_dataloader()
-
-    def predict_dataloader(self) -> Any:
-        """Return the data's batches to predict."""
-        return self.data.predict_dataloader()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the data's state."""
-        return self.data.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the data's state."""
-        self.data.load_state_dict(state_dict)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch as the data does."""
-        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Let the data finish the batch, then add texts and embeddings."""
-        batch = self.data.on_after_batch_transfer(batch, dataloader_idx)
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
         trainer = self.trainer
         if trainer is not None and (trainer.testing or trainer.predicting):
             return batch

@@ -15,7 +15,7 @@ def _quick_start(monkeypatch) -> None:
 
 def test_green_tests_pass(tmp_path) -> None:
     (tmp_path / "test_op.py").write_text("def test_op():\n    assert True\n")
-    require_green("test_op.py", root=tmp_path)
+    assert require_green("test_op.py", root=tmp_path) is None
 
 
 @pytest.mark.parametrize(
