@@ -29,7 +29,7 @@ from benchmarks.workers import measure as measure_workers  # noqa: E402
 from benchmarks.workers import write_files  # noqa: E402
 from ct_vlm.cli.types import positive  # noqa: E402
 from ct_vlm.datasets.preprocessing import Estimate, time_workers  # noqa: E402
-from ct_vlm.files import atomic_path  # noqa: E402
+from ct_vlm.files import atomic_path, write_json  # noqa: E402
 from ct_vlm.transforms import CTPreset, load_on_grid  # noqa: E402
 from ct_vlm.transforms.nifti import open_nifti  # noqa: E402
 from ct_vlm.transforms.preset_data import PRESET_SETTINGS  # noqa: E402
@@ -168,8 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.measure:
         presets = args.presets or [settings["name"] for settings in PRESET_SETTINGS]
         found = measure(presets, tuple(args.source), args.repeats, args.files, progress=not args.no_progress)
-        with atomic_path(args.measured) as temporary:
-            temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(args.measured, found)
     measured = json.loads(args.measured.read_text(encoding="utf-8"))
     write_page(measured, args.page)
     sys.stdout.write("\n".join([*table(measured), "", note(measured)]) + "\n")

@@ -8,7 +8,6 @@ shown: on a busy machine, processor seconds are the ones to read.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from ct_vlm.cli.types import positive
 from ct_vlm.evaluation import ReportTable, Settings, evaluate, pair_reports
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 from ct_vlm.metrics import RuleLabeler
 from ct_vlm.metrics.functional import nlg_statistics
 from ct_vlm.metrics.functional.protocols import get_protocol
@@ -195,8 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(references)} pairs, {words:.0f} words a reference")
     print(table(timings))
     if args.json is not None:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps([asdict(timing) for timing in timings], indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, [asdict(timing) for timing in timings])
     return int(any(timing.difference is not None and timing.difference > TOLERANCE for timing in timings))
 
 

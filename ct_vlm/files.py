@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,3 +48,28 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(target: str | Path, value: Any) -> None:
+    """Write JSON, whole or not at all; folders that are missing are made.
+
+    Args:
+        target: The file to write.
+        value: Numbers, texts, lists and mappings with texts as keys.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from ct_vlm.files import write_json
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(pathlib.Path(folder, "scores", "a.json"), {"é": 1})
+        ...     print(pathlib.Path(folder, "scores", "a.json").read_text(encoding="utf-8"))
+        {
+         "é": 1
+        }
+        <BLANKLINE>
+    """
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        # a name that is no Unicode is escaped, and read back as it was
+        text = json.dumps(value, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_vlm.files import atomic_path
+from ct_vlm.files import atomic_path, write_json
 
 
 def test_new_content_replaces_the_old(tmp_path: Path) -> None:
@@ -84,3 +85,19 @@ def test_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
 def test_absent_folder_raises_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "absent" / "a.json"):
         pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("name", ["Akciğer", "caf\udce9", 'a "quote"\n'])
+def test_json_is_read_back_as_it_was(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "new" / "folder" / "a.json"
+    write_json(target, {name: [1, None]})
+    assert json.loads(target.read_text(encoding="utf-8")) == {name: [1, None]}
+
+
+def test_values_that_are_no_json_leave_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    write_json(target, [1])
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(target, [object()])
+    assert json.loads(target.read_text()) == [1]
+    assert list(tmp_path.iterdir()) == [target]

@@ -8,7 +8,6 @@ same probes read the encoder with its random weights and the principal component
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -33,7 +32,7 @@ from torch import Tensor  # noqa: E402
 from ct_vlm.datamodules import SlabDataModule  # noqa: E402
 from ct_vlm.datasets import SlabDataset  # noqa: E402
 from ct_vlm.encoders import SliceEncoder  # noqa: E402
-from ct_vlm.files import atomic_path  # noqa: E402
+from ct_vlm.files import write_json  # noqa: E402
 from ct_vlm.metrics import EmbeddingStatistics  # noqa: E402
 from ct_vlm.modules import SSLProjector  # noqa: E402
 from ct_vlm.phantoms import make_phantom  # noqa: E402
@@ -236,8 +235,7 @@ def main(arguments: Sequence[str] | None = None, recipe: Recipe | None = None) -
     rows: list[dict[str, Any]] = []
     for seed in args.seeds:
         rows += run_seed(settings, seed, progress=not args.no_progress and sys.stderr.isatty())
-        with atomic_path(args.out / "lejepa.json") as path:
-            path.write_text(json.dumps({"recipe": asdict(settings), "rows": rows}, indent=1), encoding="utf-8")
+        write_json(args.out / "lejepa.json", {"recipe": asdict(settings), "rows": rows})
     print(table(rows))
     return 0
 

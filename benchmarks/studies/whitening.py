@@ -8,7 +8,6 @@ where a text belongs together with itself only, and of held-out findings that ar
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -29,7 +28,7 @@ import torch  # noqa: E402
 
 from ct_vlm.cli.curriculum.steps import prepare_language  # noqa: E402
 from ct_vlm.component import Component  # noqa: E402
-from ct_vlm.files import atomic_path  # noqa: E402
+from ct_vlm.files import write_json  # noqa: E402
 from ct_vlm.modules import separability  # noqa: E402
 from ct_vlm.phantoms import describe_phantom  # noqa: E402
 from ct_vlm.phantoms.report import write_report  # noqa: E402
@@ -158,8 +157,7 @@ def main(arguments: Sequence[str] | None = None, recipe: Recipe | None = None) -
     for seed in args.seeds:
         shown = not args.no_progress and sys.stderr.isatty()
         rows += run_seed(settings, seed, args.out / f"seed{seed}", progress=shown)
-        with atomic_path(args.out / "whitening.json") as path:
-            path.write_text(json.dumps({"recipe": asdict(settings), "rows": rows}, indent=1), encoding="utf-8")
+        write_json(args.out / "whitening.json", {"recipe": asdict(settings), "rows": rows})
     print(table(rows))
     return 0
 

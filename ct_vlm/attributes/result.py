@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ct_vlm.attributes.provenance import MaskProvenance
 from ct_vlm.errors import DatasetError
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,8 +171,7 @@ class PatientAttributes:
 
     def save(self, path: str | Path) -> None:
         """Write a JSON file, atomically."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> PatientAttributes:

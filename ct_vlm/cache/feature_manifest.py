@@ -8,7 +8,7 @@ from typing import Any
 
 from ct_vlm.cache.features import FeatureCache
 from ct_vlm.errors import CheckpointError
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 
 MANIFEST_NAME = "features.json"
 _KEYS = {"model", "preset", "dtype", "levels"}
@@ -44,8 +44,7 @@ def write_manifest(cache: FeatureCache, folder: str | Path, **notes: Any) -> Pat
         if differing:
             cause = f"`{path.parent}` holds features made with another {', '.join(differing)}."
             raise CheckpointError(cause, "Write to another folder.")
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({**cache.spec, "notes": notes}, indent=2), encoding="utf-8")
+    write_json(path, {**cache.spec, "notes": notes})
     return path
 
 

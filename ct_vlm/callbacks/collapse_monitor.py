@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import math
 from pathlib import Path
@@ -15,7 +14,7 @@ from lightning import Callback
 from ct_vlm.callbacks.collapse import CollapsePoint, CollapseRule
 from ct_vlm.callbacks.padding import pad_to_longest
 from ct_vlm.errors import ConfigError, DatasetError
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 from ct_vlm.metrics import other_patient_permutation, visual_reliance
 from ct_vlm.metrics.reliance import ClinicalScorer
 from ct_vlm.metrics.reliance_arms import batch_size
@@ -162,8 +161,7 @@ class CollapseMonitor(Callback):
     def _write(self) -> None:
         assert self.history_file is not None  # noqa: S101  (the caller asked)
         self.history_file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.history_file) as temporary:
-            temporary.write_text(json.dumps([point.to_dict() for point in self.history], indent=1), encoding="utf-8")
+        write_json(self.history_file, [point.to_dict() for point in self.history])
 
     def state_dict(self) -> dict[str, Any]:
         """Return every look so far."""

@@ -15,6 +15,7 @@ from ct_vlm.cli import grounding
 from ct_vlm.cli.errors import UsageError
 from ct_vlm.cli.output import say
 from ct_vlm.cli.types import positive
+from ct_vlm.files import write_json
 
 if TYPE_CHECKING:
     import argparse
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     grounded = None if args.masks is None else grounding.write(args, model, volume, generation)
     report = model.generate(volume, **generation) if grounded is None else grounded.report
     if args.out is not None:
-        _write_json(args.out, _record(args, model, volume, generation, report, grounded))
+        write_json(args.out, _record(args, model, volume, generation, report, grounded))
     say(report)
     return 0
 
@@ -154,13 +155,3 @@ def _preset(model: VisionLanguageModel) -> Any:
         cause = "The checkpoint holds no preprocessing preset, so it cannot read a file."
         raise ConfigError(cause, "Build the model with `preset=...` and save it again.")
     return model.preset
-
-
-def _write_json(target: Path, record: dict[str, Any]) -> None:
-    import json
-
-    from ct_vlm.files import atomic_path
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ from ct_vlm.datasets.shards_format import FORMAT, pack_item
 from ct_vlm.datasets.shards_library import INDEX, SAMPLES, litdata
 from ct_vlm.datasets.volumes import PREPROCESSING, identity, preprocessed
 from ct_vlm.errors import ConfigError, DatasetError, VolumeError
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,7 +183,7 @@ def _claim_folder(job: _Job) -> None:
         cause = f"`{job.folder}` is not empty and holds no shards of an earlier run."
         raise DatasetError(cause, "Choose an empty folder; nothing is ever written over.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_json(path, settings)
+    write_json(path, settings)
 
 
 def _write_all(job: _Job, groups: list[int], workers: int) -> Iterator[dict[str, Any]]:
@@ -253,7 +253,7 @@ def _write_group(job: _Job, group: int) -> dict[str, Any]:
     }
     if items:
         note["index"] = _write_file(job, group, items)
-    _write_json(job.note(group), note)
+    write_json(job.note(group), note)
     return note
 
 
@@ -324,10 +324,10 @@ def _finish(job: _Job, groups: range, result: ShardResult) -> None:
         "samples": rows,
     }
     # the index comes last: a folder that has one is complete
-    _write_json(job.folder / SAMPLES, meta)
+    write_json(job.folder / SAMPLES, meta)
     chunks = [chunk for index in indexes for chunk in index["chunks"]]
     digest = hashlib.sha256(json.dumps([note["key"] for note in there]).encode()).hexdigest()[:16]
-    _write_json(job.folder / INDEX, {"chunks": chunks, "config": indexes[0]["config"], "updated_at": digest})
+    write_json(job.folder / INDEX, {"chunks": chunks, "config": indexes[0]["config"], "updated_at": digest})
     result.complete = True
 
 
@@ -342,9 +342,3 @@ def _source(sample: Any) -> Any:
 def _labels(labels: tuple[float, ...] | None) -> list[float | None] | None:
     """Return labels as JSON knows them."""
     return None if labels is None else [None if math.isnan(value) else value for value in labels]
-
-
-def _write_json(path: Path, value: Any) -> None:
-    """Write a file that is there whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value), encoding="utf-8")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 from ct_vlm.video_lm.families import family_of
 from ct_vlm.video_lm.tiny import tiny_config
 
@@ -73,6 +72,5 @@ def write_tiny_video_lm(
     tokenizer.save_pretrained(path)
     if family.rotary:
         # frames of 64 x 64 pixels stay as they are: the usual limits would enlarge them
-        with atomic_path(path / "video_preprocessor_config.json") as temporary:
-            temporary.write_text(json.dumps({"size": {"shortest_edge": 256, "longest_edge": 2**20}}), encoding="utf-8")
+        write_json(path / "video_preprocessor_config.json", {"size": {"shortest_edge": 256, "longest_edge": 2**20}})
     return path

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_vlm.errors import DatasetError
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,10 +85,8 @@ class ReferenceStore:
         """Write what was taken since the last time."""
         if not self._new:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{os.getpid()}-{uuid.uuid4().hex}.json"
-        with atomic_path(file) as temporary:
-            temporary.write_text(json.dumps(self._new), encoding="utf-8")
+        write_json(file, self._new)
         self._files.add(file)
         self._new = {}
 

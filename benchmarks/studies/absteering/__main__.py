@@ -23,10 +23,11 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import torch  # noqa: E402
 
 from benchmarks.studies.absteering.recipe import StudyRecipe  # noqa: E402
-from benchmarks.studies.absteering.runs import PARTS, run_backbone, write_json  # noqa: E402
+from benchmarks.studies.absteering.runs import PARTS, run_backbone  # noqa: E402
 from benchmarks.studies.absteering.tables import study_tables  # noqa: E402
 from ct_vlm.cli.output import complain, say  # noqa: E402
 from ct_vlm.errors import CTVLMError  # noqa: E402
+from ct_vlm.files import write_json  # noqa: E402
 
 BACKBONES = ("qwen2_5_vl", "internvl")
 

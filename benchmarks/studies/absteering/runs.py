@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.studies.absteering.scans import steering_scans, without_lists
-from benchmarks.studies.absteering.scoring import held_out_records, pair_log_probs, pair_scores, text_scores
+from benchmarks.studies.absteering.scoring import pair_log_probs, pair_scores, text_scores
 from benchmarks.studies.absteering.standin import stand_in
 from benchmarks.studies.absteering.training import Start, train_preferences, train_reports
+from benchmarks.studies.records import held_out_records
 from ct_vlm.cli.output import say
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,15 +152,3 @@ def run_backbone(
         say(f"{backbone}, seed {seed}, {name}: micro F1 {row['micro_f1']:.3f}, hard pairs {accuracy:.3f}")
         rows.append(row)
     return rows
-
-
-def write_json(file: Path, values: Any) -> None:
-    """Write JSON, whole or not at all.
-
-    Args:
-        file: Where.
-        values: What.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(file) as path:
-        path.write_text(json.dumps(values, indent=1), encoding="utf-8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.progress import track
 
 from benchmarks.studies.absteering.pairs import KINDS, list_pairs
 from benchmarks.studies.absteering.scans import with_other_videos
@@ -24,28 +23,11 @@ _CLINICAL = ("micro_precision", "micro_recall", "micro_f1", "macro_precision", "
 _LISTS = (*_CLINICAL, "region_precision", "region_recall", "region_f1", "problems")
 
 
-@torch.no_grad()
-def held_out_records(task: ReportLightningModule, scans: FeatureDataset, *, progress: bool) -> list[dict[str, Any]]:
-    """Write the texts of held-out scans.
-
-    Args:
-        task: Trained task.
-        scans: Scans of other patients; with ``abnormalities``, texts are taken for list and report.
-        progress: Show a progress bar.
-    """
-    task.eval()
-    data = FeatureDataModule({"test": scans}, batch_size=1, eval_batch_size=50)
-    records: list[dict[str, Any]] = []
-    for index, batch in enumerate(track(data.test_dataloader(), "Writing", disable=not progress, transient=True)):
-        records += task.predict_step(batch, index)
-    return records
-
-
 def text_scores(records: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
     """Return the scores of reports, the same against another patient, and those of lists.
 
     Args:
-        records: From :func:`held_out_records`.
+        records: From :func:`benchmarks.studies.records.held_out_records`.
         seed: Seed of the shuffled control.
     """
     scores = score_reports(records, seed)

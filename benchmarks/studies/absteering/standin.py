@@ -6,7 +6,6 @@ findings, then to write impressions of what the tower's tokens show. It never se
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ct_vlm.component import CONFIG_NAME
 from ct_vlm.decoders import VideoLMDecoder
 from ct_vlm.encoders import VideoLMEncoder
 from ct_vlm.features import VisualContext
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 from ct_vlm.metrics import RuleLabeler
 from ct_vlm.metrics.functional import clinical_scores
 from ct_vlm.models import write_tiny_video_lm
@@ -131,10 +130,8 @@ def _teach_captions(
         written += decoder.generate([CAPTION_PROMPT] * len(part), visual, max_new_tokens=_LONGEST)
     labeler = RuleLabeler()
     found = clinical_scores(np.asarray(labeler(written)), seen.labels[checked].numpy(), labeler.label_names)
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "scores.json") as path:
-        scores = {key: found[key] for key in ("micro_f1", "macro_f1")}
-        path.write_text(json.dumps({"phantoms": len(checked), **scores}, indent=1), encoding="utf-8")
+    scores = {key: found[key] for key in ("micro_f1", "macro_f1")}
+    write_json(out / "scores.json", {"phantoms": len(checked), **scores})
     decoder.save_pretrained(out)
 
 

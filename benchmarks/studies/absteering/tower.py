@@ -5,7 +5,6 @@ General towers have seen billions of images; this one sees a few phantoms of its
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from benchmarks.studies.absteering.loop import train
 from benchmarks.studies.medregion.encoder import FIRST_SEED
 from ct_vlm.component import CONFIG_NAME
 from ct_vlm.encoders import VideoLMEncoder
-from ct_vlm.files import atomic_path
+from ct_vlm.files import atomic_path, write_json
 from ct_vlm.losses import balanced_presence_loss, cell_presence
 from ct_vlm.metrics.functional import classifier_scores
 from ct_vlm.models.absteering import CONFIGS
@@ -137,8 +136,7 @@ def pretrained_tower(
         frozen = VideoLMEncoder(str(checkpoint), inputs)
         frozen.load_state_dict(encoder.state_dict())
         out.mkdir(parents=True, exist_ok=True)
-        with atomic_path(out / "scores.json") as path:
-            path.write_text(json.dumps(scores, indent=1), encoding="utf-8")
+        write_json(out / "scores.json", scores)
         frozen.save_pretrained(out)
     return VideoLMEncoder.from_pretrained(out).eval()
 

@@ -30,7 +30,7 @@ from benchmarks.studies.ker_vljepa.scoring import score_seed  # noqa: E402
 from benchmarks.studies.ker_vljepa.tables import study_tables  # noqa: E402
 from ct_vlm.cli.output import complain, say  # noqa: E402
 from ct_vlm.errors import CTVLMError  # noqa: E402
-from ct_vlm.files import atomic_path  # noqa: E402
+from ct_vlm.files import write_json  # noqa: E402
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -64,8 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = args.out / f"seed{seed}"
             phases = run_plan(seed_plan(seed, made, args.changes), folder)
             results.append({"seed": seed, **score_seed(folder, made, phases, **args.generation)})
-            with atomic_path(args.out / "ker_vljepa.json") as path:
-                path.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            write_json(args.out / "ker_vljepa.json", results)
     except CTVLMError as error:
         complain(str(error))
         return 1

@@ -11,7 +11,7 @@ from benchmarks.studies.ker_vljepa.plans import COLD, FULL
 from ct_vlm.cache import open_features
 from ct_vlm.callbacks.padding import pad_to_longest
 from ct_vlm.datamodules import CTRateDataModule, SliceEmbeddingDataModule
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 from ct_vlm.metrics import other_patient_permutation, visual_reliance
 from ct_vlm.metrics.functional import (
     classifier_scores,
@@ -55,9 +55,7 @@ def score_seed(out: Path, made: Mapping[str, str], phases: Mapping[str, str], **
     def kept(name: str, compute: Callable[[], Any]) -> Any:
         file = out / "scores" / f"{name}.json"
         if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(file) as temporary:
-                temporary.write_text(json.dumps(compute(), indent=1), encoding="utf-8")
+            write_json(file, compute())
         return json.loads(file.read_text(encoding="utf-8"))
 
     found: dict[str, Any] = {"classifier": {}, "arms": {}, "epochs": {}}

@@ -33,7 +33,7 @@ from benchmarks.studies.medregion.tables import ablation_table, selection_table 
 from benchmarks.studies.medregion.training import ABLATIONS, LONGER  # noqa: E402
 from ct_vlm.cli.output import complain, say  # noqa: E402
 from ct_vlm.errors import CTVLMError  # noqa: E402
-from ct_vlm.files import atomic_path  # noqa: E402
+from ct_vlm.files import write_json  # noqa: E402
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -80,8 +80,7 @@ def main(arguments: Sequence[str] | None = None, recipe: StudyRecipe | None = No
     except CTVLMError as error:
         complain(str(error))
         return 1
-    with atomic_path(args.out / f"{args.study}.json") as path:
-        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    write_json(args.out / f"{args.study}.json", rows)
     say(table)
     return 0
 
@@ -93,9 +92,7 @@ def _selection(
     file = out / f"seed{seed}" / "selection.json"
     if not file.is_file():
         rows = run_selection(encoder, settings.shape, settings.selection, seed, progress=progress)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(file) as path:
-            path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        write_json(file, rows)
     found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return found
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.studies.medregion.encoder import pretrained_encoder, study_preset
 from benchmarks.studies.medregion.language import pretrained_language_model
 from benchmarks.studies.medregion.scans import encoded_scans, write_scans
-from benchmarks.studies.medregion.training import ABLATIONS, LONGER, Parts, held_out_records, score_run, train_report
+from benchmarks.studies.medregion.training import ABLATIONS, LONGER, Parts, score_run, train_report
+from benchmarks.studies.records import held_out_records
 from ct_vlm.cli.output import say
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ def run_ablations(
         for name in names:
             file = out / f"seed{seed}" / name.replace(" ", "_") / "scores.json"
             if not file.is_file():
-                _write(file, run_one(out, recipe, seed, name, progress=progress))
+                write_json(file, run_one(out, recipe, seed, name, progress=progress))
             row = json.loads(file.read_text(encoding="utf-8"))
             say(f"seed {seed}, {name}: micro F1 {row['micro_f1']:.3f}, {row['shuffled_micro_f1']:.3f} shuffled")
             rows.append(row)
@@ -73,7 +74,7 @@ def run_one(out: Path, recipe: StudyRecipe, seed: int, name: str, *, progress: b
     trained = time.process_time()
     scored = scans["test"].select(range(min(recipe.ablation.scored, len(scans["test"]))))
     records = held_out_records(task, scored, progress=progress)
-    _write(folder / "records.json", records)
+    write_json(folder / "records.json", records)
     return {
         "seed": seed,
         "parts": name,
@@ -82,10 +83,3 @@ def run_one(out: Path, recipe: StudyRecipe, seed: int, name: str, *, progress: b
         "trained_parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
         "cpu_s": {"training": trained - start, "writing": time.process_time() - trained},
     }
-
-
-def _write(file: Path, values: Any) -> None:
-    """Write JSON, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(file) as path:
-        path.write_text(json.dumps(values, indent=1), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ct_vlm.cli.demo.training import train_stage
 from ct_vlm.encoders import SliceEncoder
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 from ct_vlm.metrics.functional import classifier_scores
 from ct_vlm.modules import PatchSegmentationDecoder
 from ct_vlm.phantoms import SEGMENTATION_CLASSES, make_phantom
@@ -105,8 +104,7 @@ def pretrained_encoder(out: Path, recipe: PretrainRecipe, shape: Shape, *, progr
     )
     if not (out / "scores.json").is_file():
         scores = evidence_scores(task, recipe, shape)
-        with atomic_path(out / "scores.json") as path:
-            path.write_text(json.dumps(scores, indent=1), encoding="utf-8")
+        write_json(out / "scores.json", scores)
     config = task.encoder.to_config()["init_args"]
     encoder = SliceEncoder(**{**config, "frozen": True})
     encoder.load_state_dict(task.encoder.state_dict())

@@ -7,9 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from lightning.pytorch import seed_everything
-from rich.progress import track
 
 from benchmarks.studies.medregion.packing import PackedReportLightningModule
 from ct_vlm.cli.demo.training import train_stage
@@ -195,28 +193,11 @@ def _fit(
     return train_stage(lambda: task, data, folder, steps=stage.steps, processes=1, progress=progress)
 
 
-@torch.no_grad()
-def held_out_records(task: ReportLightningModule, scans: FeatureDataset, *, progress: bool) -> list[dict[str, Any]]:
-    """Write all regions of the held-out scans.
-
-    Args:
-        task: Trained task.
-        scans: Scans of other patients.
-        progress: Show a progress bar.
-    """
-    task.eval()
-    data = FeatureDataModule({"test": scans}, batch_size=1, eval_batch_size=50)
-    records: list[dict[str, Any]] = []
-    for index, batch in enumerate(track(data.test_dataloader(), "Writing", disable=not progress, transient=True)):
-        records += task.predict_step(batch, index)
-    return records
-
-
 def score_run(records: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
     """Return the scores of a run: whole reports, another patient's, and regions.
 
     Args:
-        records: From :func:`held_out_records`.
+        records: From :func:`benchmarks.studies.records.held_out_records`.
         seed: Seed of the shuffled control.
     """
     plain = [{**record, "prediction": strip_region_prefixes(record["prediction"])} for record in records]

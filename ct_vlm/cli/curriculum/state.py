@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ct_vlm.cli.errors import UsageError
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,5 +72,4 @@ class CurriculumState:
         """Write a phase down as finished."""
         self.done[phase.name] = result
         rows = {name: asdict(row) for name, row in self.done.items()}
-        with atomic_path(self.file) as temporary:
-            temporary.write_text(json.dumps({"phases": rows}, indent=1), encoding="utf-8")
+        write_json(self.file, {"phases": rows})

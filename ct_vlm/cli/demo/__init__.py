@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_vlm.cli.errors import UsageError
 from ct_vlm.cli.output import say
-from ct_vlm.files import atomic_path
+from ct_vlm.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     import argparse
@@ -50,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
     metrics["wall_s"] = round(time.perf_counter() - start, 1)
     metrics["peak_rss_mb"] = round(memory.peak_mb)
     metrics["stage_s"] = timings
-    with atomic_path(args.out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(_finite(metrics), indent=2, allow_nan=False), encoding="utf-8")
+    write_json(args.out / "metrics.json", _finite(metrics))
 
     from ct_vlm.cli.demo.table import print_table
 
@@ -80,8 +79,7 @@ def _prepare(args: argparse.Namespace) -> None:
         msg = f"`{args.out}` is not empty and holds no demo run."
         raise UsageError(msg, "Name another folder with --out.")
     args.out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(file) as temporary:
-        temporary.write_text(json.dumps(settings), encoding="utf-8")
+    write_json(file, settings)
 
 
 def _run_stages(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, float]]:

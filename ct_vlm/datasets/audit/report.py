@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from ct_vlm.datasets.audit.codes import CODES, SEVERITIES, Severity
 from ct_vlm.errors import DatasetError
-from ct_vlm.files import atomic_path
+from ct_vlm.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,8 +151,7 @@ class AuditReport:
 
     def save_json(self, path: str | Path) -> None:
         """Write the report as JSON, atomically."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(path, self.to_json())
 
     def save_html(self, path: str | Path) -> None:
         """Write the report as one HTML page without outside resources, atomically."""

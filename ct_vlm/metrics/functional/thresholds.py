@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ct_vlm.errors import ConfigError, DatasetError
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 from ct_vlm.metrics.functional.clinical import clinical_scores
 from ct_vlm.metrics.functional.inputs import as_groups, as_label_matrix, as_probability_matrix, check_pairs
 from ct_vlm.text.labels import CT_RATE_LABELS
@@ -106,8 +106,7 @@ class Thresholds:
         Args:
             path: Where to.
         """
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

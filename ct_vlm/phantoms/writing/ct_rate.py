@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 from ct_vlm.phantoms.schema import SEGMENTATION_CLASSES, PhantomConfig
 from ct_vlm.phantoms.writing.defects import defective_plans
 from ct_vlm.phantoms.writing.plan import plan_volumes
@@ -121,5 +120,4 @@ def _write_mask_index(root: Path, jobs: list[VolumeJob]) -> None:
     }
     folder = root / "segmentation"
     folder.mkdir(exist_ok=True)
-    with atomic_path(folder / "dataset.json") as temporary:
-        temporary.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    write_json(folder / "dataset.json", index)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ct_vlm.errors import DatasetError
-from ct_vlm.files import atomic_path
+from ct_vlm.files import write_json
 
 MANIFEST_NAME = "phantoms.json"
 FORMAT = 1
@@ -81,8 +81,7 @@ class PhantomManifest:
     def save(self) -> None:
         """Write the manifest into the tree's root, atomically."""
         values = {k: v for k, v in asdict(self).items() if k != "root"}
-        with atomic_path(self.root / MANIFEST_NAME) as temporary:
-            temporary.write_text(json.dumps({"format": FORMAT, **values}, indent=1), encoding="utf-8")
+        write_json(self.root / MANIFEST_NAME, {"format": FORMAT, **values})
 
     @classmethod
     def load(cls, root: str | Path) -> Self:
