@@ -34,7 +34,7 @@ VISUAL = ("phase1", "phase2")
 WRITING = (COLD, "phase3", "phase4", FULL)
 ARMS = ("real", "zeroed", "noise", "other_patient")
 SCORES = ("macro_f1", "micro_f1")
-SAMPLING = {name: GENERATION[name] for name in ("do_sample", "temperature", "top_p")}
+SAMPLING = {**{name: GENERATION[name] for name in ("do_sample", "temperature", "top_p")}, "seed": 0}
 """The paper's sampling, without its penalties of repetition.
 
 Findings come in random order: each of them is a less likely continuation than the end of the text, which the most
