@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from benchmarks.studies.medregion.recipe import Shape, TrainRecipe
 
-_TOWER = TrainRecipe(steps=320, batch_size=12, lr=6e-3)
+_TOWER = TrainRecipe(steps=640, batch_size=12, lr=6e-3)
 _LANGUAGE = TrainRecipe(steps=150, batch_size=16, lr=8e-3)
-_CAPTIONS = TrainRecipe(steps=200, batch_size=16, lr=8e-3)
-_REPORT = TrainRecipe(steps=180, batch_size=12, lr=6e-3)
-_PREFERENCE = TrainRecipe(steps=40, batch_size=12, lr=5e-5)
+_CAPTIONS = TrainRecipe(steps=600, batch_size=16, lr=8e-3)
+_REPORT = TrainRecipe(steps=240, batch_size=12, lr=6e-3)
+_PREFERENCE = TrainRecipe(steps=60, batch_size=12, lr=5e-5)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class StandInRecipe:
         captions: The language model behind the tower's tokens, on impressions.
     """
 
-    phantoms: int = 1000
+    phantoms: int = 2000
     checks: int = 100
     texts: int = 3000
     vocab_size: int = 1000
@@ -47,6 +47,7 @@ class SteeringRecipe:
         report: Stage 1, with the list or without.
         preference: Stage 2 (AdamW in place of Muon).
         beta: How much stage 2 is held to stage 1.
+        sft_weight: Weight of the true list's own loss in stage 2, without which both lists lose probability.
         max_new_tokens: Longest text.
     """
 
@@ -55,7 +56,8 @@ class SteeringRecipe:
     scored: int = 100
     report: TrainRecipe = _REPORT
     preference: TrainRecipe = _PREFERENCE
-    beta: float = 0.1
+    beta: float = 0.5
+    sft_weight: float = 1.0
     max_new_tokens: int = 340
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
     from benchmarks.studies.absteering.pairs import Kind
     from benchmarks.studies.absteering.recipe import StudyRecipe
     from ct_vlm.datamodules import FeatureDataset
@@ -68,6 +70,7 @@ class BackboneStudy:
         encoder, decoder = stand_in(out, backbone, recipe, progress=progress)
         self.start = Start(out / backbone / "checkpoint", decoder)
         self.scans = steering_scans(out, encoder, recipe, seed, progress=progress)
+        self._references: dict[str, dict[str, Tensor]] = {}
 
     def task(self, name: str) -> ReportLightningModule:
         """Return a trained task.
@@ -124,8 +127,10 @@ class BackboneStudy:
         policy = pair_log_probs(task, test, self.seed)
         if PARTS[name].negatives is None:
             return pair_scores(policy, None)
-        first = self.task("cot" if PARTS[name].steering else "baseline")
-        return pair_scores(policy, pair_log_probs(first, test, self.seed))
+        first = "cot" if PARTS[name].steering else "baseline"
+        if first not in self._references:
+            self._references[first] = pair_log_probs(self.task(first), test, self.seed)
+        return pair_scores(policy, self._references[first])
 
 
 def run_backbone(

@@ -108,6 +108,7 @@ def train_preferences(
         start.model(first.decoder, steering=steering),
         OptimizerConfig("adamw", lr=stage.lr),
         beta=recipe.beta,
+        sft_weight=recipe.sft_weight,
         ends=False,
         frozen=_FROZEN,
         generation={"max_new_tokens": recipe.max_new_tokens},
