@@ -62,7 +62,8 @@ class VideoLMEncoder(Encoder):
         - Output: levels ``(B, T' * H' * W', E)`` on the grid ``(T', H', W')``.
 
     Raises:
-        ConfigError: If it is no video language model, or the options are unknown.
+        ConfigError: If it is no video language model, the options are unknown, or ``inputs`` makes patches
+            that the tower does not read. InternVL's ``size`` is free: its tower interpolates positions.
         CheckpointError: If a path or hub id holds no model.
         ShapeError: If the volume has another rank, dtype, range or channel count.
 
@@ -104,6 +105,7 @@ class VideoLMEncoder(Encoder):
         if not isinstance(self.inputs, InternVLVideoInputs if self.family.writing == "numbered" else QwenVideoInputs):
             cause = f"`{type(self.inputs).__name__}` does not make what the tower of `{self.family.model_type}` reads."
             raise ConfigError(cause, "Pass `QwenVideoInputs` for Qwen, `InternVLVideoInputs` for InternVL.")
+        _check_sizes(self.inputs, self.body.config)
         extra = getattr(self.body.config.vision_config, "deepstack_visual_indexes", None) or ()
         self.level_dims = (self.body.config.text_config.hidden_size,) * (len(extra) + 1)
         resolved = {"model": values, "inputs": self.inputs}
@@ -196,6 +198,23 @@ def _check_options(vision: str, lora: Mapping[str, Any] | None, in_channels: int
     if in_channels not in (1, 3):
         cause = f"A film has 1 or 3 channels, but `in_channels` is {in_channels}."
         raise ConfigError(cause, "Use a preset with one HU window, or three.")
+
+
+def _check_sizes(inputs: VideoInputs, config: Any) -> None:
+    """Refuse inputs whose patches are not those of the tower: it would fail in the first batch, or miscount."""
+    vision = config.vision_config
+    want = {"patch_size": _side(vision.patch_size)}
+    if isinstance(inputs, InternVLVideoInputs):
+        want["downsample"] = round(1 / config.downsample_ratio)
+    else:
+        want |= {"merge_size": vision.spatial_merge_size, "temporal_patch_size": vision.temporal_patch_size}
+    have = {name: getattr(inputs, name) for name in want}
+    if have != want:
+        odd = " and ".join(
+            f"`{name}` {have[name]}, but its config {want[name]}" for name in want if have[name] != want[name]
+        )
+        cause = f"What the tower of this `{config.model_type}` reads does not fit: `inputs` has {odd}."
+        raise ConfigError(cause, "Leave `inputs` out to take the checkpoint's own, or give it the config's values.")
 
 
 def _add_lora(body: Any, settings: Mapping[str, Any]) -> None:

@@ -196,6 +196,27 @@ class TestWhatIsRefused:
         with pytest.raises(ConfigError, match=match):
             VideoLMEncoder(tiny_config("internvl"), **options)
 
+    @pytest.mark.parametrize(
+        ("family", "inputs", "match"),
+        [
+            ("qwen2_5_vl", QwenVideoInputs(), "`patch_size` 14, but its config 8.*Leave `inputs` out"),
+            ("qwen3_vl", QwenVideoInputs(patch_size=8, merge_size=1), "`merge_size` 1, but its config 2"),
+            ("qwen3_vl", QwenVideoInputs(patch_size=8, temporal_patch_size=1), "`temporal_patch_size` 1, but"),
+            ("internvl", InternVLVideoInputs(), "`patch_size` 14, but its config 8"),
+            ("internvl", InternVLVideoInputs(size=64, patch_size=8, downsample=4), "`downsample` 4, but its config 2"),
+        ],
+    )
+    def test_patches_that_are_not_those_of_the_tower(self, family, inputs, match) -> None:
+        with pytest.raises(ConfigError, match=match):
+            VideoLMEncoder(tiny_config(family), inputs)
+
+    @torch.no_grad()
+    def test_internvl_reads_frames_of_another_size(self) -> None:
+        small = InternVLVideoInputs("all", size=32, patch_size=8)
+        features = VideoLMEncoder(tiny_config("internvl"), small)(torch.rand(1, 3, 2, 64, 64))
+        assert features.grids == [(2, 2, 2)]
+        assert features.levels[0].shape[1] == 8
+
     def test_volumes_with_another_range(self) -> None:
         with pytest.raises(ShapeError, match=r"\[0, 1\]"):
             VideoLMEncoder(tiny_config("internvl"), INPUTS["internvl"])(torch.full((1, 3, 4, 64, 64), -500.0))
