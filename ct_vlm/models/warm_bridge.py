@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ct_vlm.errors import CheckpointError, ConfigError
+from ct_vlm.modules import GatedCrossAttention
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torch import Tensor, nn
 
 BRIDGE_GROUPS = {
     "projectors": r"(^|\.)cross_attention\.projectors\.",
     "adapters": r"(^|\.)cross_attention\.adapters\.",
-    "lora": r"\.lora_(A|B|embedding_A|embedding_B)\.",
+    "lora": r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\.",
 }
 """Name of each group that crosses to a pattern of its state-dict keys."""
 
@@ -73,7 +74,8 @@ def warm_bridge(source: nn.Module, target: nn.Module, groups: Mapping[str, str] 
 
     Everything else of the target stays: in the paper the visual side, which comes from a later phase 2
     than the one that the converged run started from. Both sides must hold the same tensors in every
-    group; if a key or a shape differs, or a group is empty, nothing moves.
+    group, and do the same with them: equal tensors make another function under another scaling of LoRA
+    or another number of heads. If anything differs, or a group is empty, nothing moves.
 
     Args:
         source: Model (or task) of the converged run.
@@ -84,7 +86,7 @@ def warm_bridge(source: nn.Module, target: nn.Module, groups: Mapping[str, str] 
         Every tensor that moved.
 
     Raises:
-        CheckpointError: If keys or shapes differ.
+        CheckpointError: If keys, shapes, the scaling of LoRA or numbers of heads differ.
         ConfigError: If a group matches nothing, or a pattern is malformed.
 
     Example:
@@ -110,6 +112,7 @@ def warm_bridge(source: nn.Module, target: nn.Module, groups: Mapping[str, str] 
     if shapes:
         cause = f"{len(shapes)} tensors differ in shape, and none was moved: {', '.join(shapes[:5])}."
         raise CheckpointError(cause, "Bridge between runs with the same ranks, layers and widths.")
+    _check_settings(source, target, [key for keys in chosen.values() for key in keys])
     for keys in chosen.values():
         for key in keys:
             want[key].copy_(have[key])
@@ -135,3 +138,40 @@ def _same_keys(name: str, have: list[str], want: list[str]) -> list[str]:
         cause = f"The models differ in {name!r}: missing {missing[:5]}, unexpected {unexpected[:5]}."
         raise CheckpointError(cause, "Bridge between runs of the same architecture.")
     return want
+
+
+def _check_settings(source: nn.Module, target: nn.Module, keys: Iterable[str]) -> None:
+    """Raise if modules would make something else of the same tensors."""
+    moved = {name for key in keys for name in _above(key)}
+    have, want = _settings(source, moved), _settings(target, moved)
+    differing = [
+        f"{name} {have.get(name, 'unknown')} -> {want.get(name, 'unknown')}"
+        for name in sorted({*have, *want})
+        if have.get(name) != want.get(name)
+    ]
+    if differing:
+        cause = f"{len(differing)} settings differ, and nothing was moved: {', '.join(differing[:5])}."
+        cure = (
+            "Bridge between runs with the same `r`, `lora_alpha` and `use_rslora` of LoRA and `num_heads` of adapters."
+        )
+        raise CheckpointError(cause, cure)
+
+
+def _above(key: str) -> Iterator[str]:
+    """Yield the names of all modules that hold a tensor, directly or not."""
+    parts = key.split(".")
+    return (".".join(parts[:end]) for end in range(1, len(parts)))
+
+
+def _settings(model: nn.Module, names: set[str]) -> dict[str, float]:
+    """Return what decides, beside its tensors, what each of the named modules computes."""
+    found: dict[str, float] = {}
+    for name, module in model.named_modules():
+        if name not in names:
+            continue
+        # peft keeps one scaling for each of a layer's adapters: alpha / r, or alpha / sqrt(r)
+        if hasattr(module, "lora_A") and isinstance(scaling := getattr(module, "scaling", None), dict):
+            found |= {f"{name}: scaling of LoRA {adapter!r}": float(value) for adapter, value in scaling.items()}
+        if isinstance(module, GatedCrossAttention):
+            found[f"{name}: num_heads"] = module.num_heads
+    return found

@@ -10,6 +10,7 @@ from torch import nn
 from ct_vlm.decoders import CausalLMDecoder, train_bpe_tokenizer
 from ct_vlm.errors import CheckpointError, ConfigError
 from ct_vlm.models import warm_bridge
+from ct_vlm.models.warm_bridge import BRIDGE_GROUPS
 from ct_vlm.modules import CrossAttentionAdapters
 
 LLAMA = {
@@ -28,9 +29,9 @@ def tokenizer():
 
 @pytest.fixture
 def system(tokenizer):
-    def make(rank: int = 2, layers: tuple[int, ...] = (0, 1)) -> nn.ModuleDict:
-        adapters = CrossAttentionAdapters(16, list(layers), 2)
-        decoder = CausalLMDecoder(LLAMA, tokenizer, lora={"r": rank}, cross_attention=adapters)
+    def make(rank: int = 2, layers: tuple[int, ...] = (0, 1), heads: int = 2, **lora: object) -> nn.ModuleDict:
+        adapters = CrossAttentionAdapters(16, list(layers), heads)
+        decoder = CausalLMDecoder(LLAMA, tokenizer, lora={"r": rank, **lora}, cross_attention=adapters)
         for parameter in decoder.parameters():
             nn.init.normal_(parameter)
         return nn.ModuleDict({"visual": nn.Linear(3, 4), "decoder": decoder})
@@ -63,6 +64,36 @@ def test_other_ranks_and_other_layers_are_refused_and_nothing_moves(system) -> N
     with pytest.raises(CheckpointError, match="differ in 'projectors'"):
         warm_bridge(system(layers=(1,)), cold)
     assert all(torch.equal(tensor, before[key]) for key, tensor in cold.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ({"lora_alpha": 16}, {"lora_alpha": 128}, r"q_proj: scaling of LoRA 'default' 8\.0 -> 64\.0"),
+        ({"lora_alpha": 8}, {"lora_alpha": 8, "use_rslora": True}, r"scaling of LoRA 'default' 4\.0 -> 5\.65"),
+        ({"heads": 2}, {"heads": 4}, r"adapters\.1: num_heads 2 -> 4"),
+    ],
+)
+def test_the_same_tensors_under_other_settings_are_refused_and_nothing_moves(system, source, target, message) -> None:
+    cold = system(**target)
+    before = copy.deepcopy(cold.state_dict())
+    with pytest.raises(CheckpointError, match=message) as refused:
+        warm_bridge(system(**source), cold)
+    assert "lora_alpha" in str(refused.value)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in cold.state_dict().items())
+    # what does not move may differ
+    if "heads" in source:
+        warm_bridge(system(**source), cold, {"lora": BRIDGE_GROUPS["lora"]})
+
+
+def test_magnitudes_of_dora_cross_too(system) -> None:
+    converged, cold = system(use_dora=True), system(use_dora=True)
+    report = warm_bridge(converged, cold)
+    magnitudes = [key for key in report.moved["lora"] if "magnitude" in key]
+    assert len(magnitudes) == 8
+    assert all(torch.equal(cold.state_dict()[key], converged.state_dict()[key]) for key in magnitudes)
+    with pytest.raises(CheckpointError, match="differ in 'lora'"):
+        warm_bridge(converged, system())
 
 
 def test_a_group_that_neither_has_is_an_error_unless_left_out(tokenizer) -> None:
