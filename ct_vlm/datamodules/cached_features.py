@@ -100,6 +100,18 @@ class CachedFeatureDataset(Dataset[dict[str, Any]]):
             "levels": [level[0] for level in features.levels],
         }
 
+    def source(self, index: int) -> list[Any]:
+        """Return what tells an item's features from later ones of the same volume: who made them, and when.
+
+        Args:
+            index: As in indexing.
+        """
+        name = self.dataset.record(index)["volume_id"]
+        if not self.cache.path(name).is_file():
+            self._load(name)
+        entry = source_identity(self.cache.path(name))
+        return [self.cache.spec["model"], entry["size"], entry["mtime_ns"]]
+
     def _load(self, name: str) -> tuple[Features, dict[str, Tensor]]:
         found = self.cache.load_all(name)
         if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,6 +64,17 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return one sample."""
         return {**self.items[index], "levels": [level[index] for level in self.levels]}
+
+    def source(self, index: int) -> str:
+        """Return a digest of a sample's features.
+
+        Args:
+            index: As in indexing.
+        """
+        found = hashlib.sha256()
+        for level in self.levels:
+            found.update(level[index].detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
     def select(self, indices: Sequence[int], **values: Sequence[Any]) -> FeatureDataset:
         """Return some of the samples, with values of their own where given.

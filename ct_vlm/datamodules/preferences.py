@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch.utils.data import Dataset
 
+from ct_vlm.cache import source_identity
 from ct_vlm.datamodules.wrapping import WrappingDataModule
 from ct_vlm.datasets import EpochIndex
 from ct_vlm.datasets.preferences import read_preferences
@@ -81,7 +82,7 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         """
         place, pair = self._place(index)
         item = {key: value for key, value in self.dataset[place].items() if key != "prompt"}
-        return {**item, **self._texts(pair, str(item["volume_id"]))}
+        return {**item, **self._texts(pair, str(item["volume_id"]), place)}
 
     def record(self, index: int) -> dict[str, Any]:
         """Return an item without what is read from its volume's file.
@@ -91,7 +92,7 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         """
         place, pair = self._place(index)
         item = {key: value for key, value in _record(self.dataset, place).items() if key != "prompt"}
-        return {**item, **self._texts(pair, str(item["volume_id"]))}
+        return {**item, **self._texts(pair, str(item["volume_id"]), place)}
 
     def sample(self, index: int) -> Any:
         """Return what the volumes' index knows of an item.
@@ -120,12 +121,12 @@ class PreferenceDataset(Dataset[dict[str, Any]]):
         epoch = getattr(index, "epoch", None)
         return (place if epoch is None else EpochIndex(place, epoch)), pair
 
-    def _texts(self, pair: PreferencePair, volume: str) -> dict[str, str]:
+    def _texts(self, pair: PreferencePair, volume: str, place: int) -> dict[str, str]:
         """Return what a pair adds to an item."""
         texts = {"chosen": pair.chosen, "rejected": pair.rejected}
         if self.prompts == "pairs":
             texts["prompt"] = pair.prompt
-        key = json.dumps([volume, texts], sort_keys=True)
+        key = json.dumps([volume, texts, _source(self.dataset, place)], sort_keys=True)
         return {**texts, "pair_key": hashlib.sha256(key.encode()).hexdigest()[:32]}
 
 
@@ -231,6 +232,18 @@ def _record(dataset: Any, index: int) -> dict[str, Any]:
         return _record(dataset.dataset, index)
     cause = f"{type(dataset).__name__} cannot tell the volume of an item without reading it."
     raise DatasetError(cause, "Give it a method `record(index)` that returns a dict with `volume_id`.")
+
+
+def _source(dataset: Any, index: int) -> Any:
+    """Return what tells what is seen of a volume from a later one of the same name; None if nothing is known."""
+    if hasattr(dataset, "source"):
+        return dataset.source(index)
+    if hasattr(dataset, "sample"):
+        path = getattr(dataset.sample(index), "path", None)
+        # a tree that was moved is the same tree
+        found = {} if path is None or not Path(path).is_file() else source_identity(path)
+        return {name: value for name, value in found.items() if name != "path"}
+    return _source(dataset.dataset, index) if hasattr(dataset, "dataset") else None
 
 
 def _names(dataset: Any, index: int) -> list[str]:

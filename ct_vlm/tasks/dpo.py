@@ -314,7 +314,12 @@ class DPOLightningModule(ReportLightningModule):
         parts = [self.encoder, *self.connectors, self.decoder]
         preset = None if self.preset is None else self.preset.to_config()
         return digest(
-            [model_identity(part) for part in parts], self.prompt.template, preset, self.max_length, self.ends
+            [model_identity(part) for part in parts],
+            self.prompt.template,
+            preset,
+            self.max_length,
+            self.ends,
+            str(self.trainer.precision),
         )
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from ct_vlm.cache import FeatureCache
 from ct_vlm.datamodules import (
+    CachedFeatureDataset,
     CTRateDataModule,
     FeatureDataModule,
     FeatureDataset,
@@ -18,7 +22,11 @@ from ct_vlm.datamodules import (
 from ct_vlm.datasets import EpochIndex
 from ct_vlm.datasets.preferences import PreferencePair, write_preferences
 from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.features import Features
 from ct_vlm.transforms import FlipSafeAugmentation
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def pair(name: str, text: str = "a mass", prompt: str = "Findings:") -> PreferencePair:
@@ -73,6 +81,52 @@ def test_keys_tell_volumes_prompts_and_texts_apart() -> None:
     assert dataset[EpochIndex(0, 1)]["pair_key"] != dataset[0]["pair_key"]
     assert dataset.select([2]).keys() == [dataset.keys()[2]]
     assert len(dataset) == 4
+
+
+class PreferenceTestFiles(PreferenceTestVolumes):
+    """The same scans, each with a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        for index in range(2):
+            (folder / f"{index}.nii.gz").write_bytes(b"scan")
+
+    def sample(self, index: int) -> SimpleNamespace:
+        return SimpleNamespace(path=self.folder / f"{int(index)}.nii.gz")
+
+
+def test_keys_change_with_the_files_of_the_volumes(tmp_path) -> None:
+    volumes = PreferenceTestFiles(tmp_path / "scans")
+    dataset = PreferenceDataset(volumes, [pair("s_0"), pair("s_1")])
+    before = dataset.keys()
+    # the same tree elsewhere
+    (tmp_path / "scans").rename(tmp_path / "moved")
+    volumes.folder = tmp_path / "moved"
+    assert dataset.keys() == before
+    (tmp_path / "moved" / "1.nii.gz").write_bytes(b"another scan")
+    assert [now == then for now, then in zip(dataset.keys(), before, strict=True)] == [True, False]
+
+
+def test_keys_change_with_features_in_memory() -> None:
+    items = [{"volume_id": "s_0"}, {"volume_id": "s_1"}]
+    first = FeatureDataset([torch.zeros(2, 1, 4, dtype=torch.bfloat16)], [(1, 1, 1)], items)
+    other = FeatureDataset([first.levels[0] + torch.tensor([0, 1]).view(2, 1, 1)], [(1, 1, 1)], items)
+    keys = [PreferenceDataset(data, [pair("s_0"), pair("s_1")]).keys() for data in (first, other)]
+    assert [now == then for now, then in zip(*keys, strict=True)] == [True, False]
+
+
+def test_keys_change_with_cached_features(tmp_path) -> None:
+    keys = []
+    for model, value in (("tower a", 0.0), ("tower b", 0.0), ("tower a", 1.0)):
+        cache = FeatureCache(tmp_path, model, {}, dtype="float32")
+        for name in ("s_0_0", "s_1_0"):
+            if value or not cache.contains(name):
+                cache.store(name, Features([torch.full((1, 8, 4), value)], [(2, 2, 2)]))
+        dataset = PreferenceDataset(CachedFeatureDataset(PreferenceTestVolumes(), cache), [pair("s_1")])
+        assert dataset.keys() == dataset.keys() == [dataset[0]["pair_key"]]
+        keys += dataset.keys()
+    assert len(set(keys)) == 3
 
 
 def test_data_sets_travel_to_workers() -> None:

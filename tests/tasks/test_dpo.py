@@ -259,6 +259,13 @@ def test_another_model_has_another_reference(make_task, pair_data, tmp_path) -> 
     assert len(list((tmp_path / "reference").iterdir())) == 2
 
 
+def test_another_precision_has_another_reference(make_task, pair_data, tmp_path) -> None:
+    options = {**FULL, "reference": "precomputed", "reference_dir": str(tmp_path / "reference")}
+    for number, precision in enumerate(("32-true", "bf16-mixed")):
+        fit(make_task(**options), pair_data(), tmp_path / str(number), 1, limit_val_batches=0, precision=precision)
+    assert len(list((tmp_path / "reference").iterdir())) == 2
+
+
 def test_stage_1_is_handed_over_and_is_the_reference(make_task, pair_data, tmp_path) -> None:
     first = make_task(
         ReportLightningModule, decoder={"lora": {"r": 2, "init_lora_weights": False}}, frozen=("encoder",)
