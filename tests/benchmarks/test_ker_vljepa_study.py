@@ -40,6 +40,7 @@ def test_whole_reports_start_where_positive_findings_do() -> None:
     phases = {phase["name"]: phase for phase in plan["phases"]}
     full = dict(phases[FULL]["options"])
     assert full.pop("data.init_args.text") == "report"
+    assert full.pop("model.init_args.generation") == {"max_new_tokens": 256}
     assert full == phases[COLD]["options"]
     assert {phase["options"]["seed_everything"] for phase in phases.values()} == {7}
     assert [phases[name]["options"]["trainer.max_epochs"] for name in ("phase3", "phase4")] == [2, 3]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.studies.ker_vljepa.plans import COLD, FULL
+from benchmarks.studies.ker_vljepa.plans import COLD, FULL, LONGEST
 from ct_vlm.cache import open_features
 from ct_vlm.callbacks.padding import pad_to_longest
 from ct_vlm.datamodules import CTRateDataModule, SliceEmbeddingDataModule
@@ -34,8 +34,12 @@ VISUAL = ("phase1", "phase2")
 WRITING = (COLD, "phase3", "phase4", FULL)
 ARMS = ("real", "zeroed", "noise", "other_patient")
 SCORES = ("macro_f1", "micro_f1")
-SAMPLING = {**{name: GENERATION[name] for name in ("do_sample", "temperature", "top_p")}, "seed": 0}
-"""The paper's sampling, without its penalties of repetition.
+SAMPLING = {
+    **{name: GENERATION[name] for name in ("do_sample", "temperature", "top_p")},
+    "seed": 0,
+    "max_new_tokens": LONGEST,
+}
+"""The paper's sampling, without its penalties of repetition; no text is cut.
 
 Findings come in random order: each of them is a less likely continuation than the end of the text, which the most
 likely words would run into too early.
