@@ -1,7 +1,4 @@
-"""Which region a sentence of a report is about.
-
-The word lists and their order are inferred: no published tool for CT-RATE reports states its own.
-"""
+"""Which region a sentence of a report is about, by the words of :mod:`ct_vlm.text.region_words`."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ct_vlm.errors import ConfigError
+from ct_vlm.text.region_words import FINDINGS, ORGANS, PHRASES
 from ct_vlm.text.regions import MEDREGION_REGIONS, RADGENOME_REGIONS, RADGENOME_TO_MEDREGION
 from ct_vlm.text.sections import split_sections
 from ct_vlm.text.sentences import split_sentences
@@ -21,44 +19,13 @@ OTHER = "other"
 
 SCHEMES: dict[str, tuple[str, ...]] = {"radgenome": RADGENOME_REGIONS, "medregion": MEDREGION_REGIONS}
 
-# Phrases decide before organs do, organs before findings: "right lung pleural effusion" is about the pleura.
-_PHRASES = {
-    "pleura": r"pleural effusions?|pneumothora\w*|h[ae]+mothorax|hydrothorax|empyema|costophrenic",
-    "heart": r"pericardial effusions?|coronar\w+|cardiothoracic|circumflex",
-    "esophagus": r"hiat(?:al|us)",
-    "mediastinum": r"lymph\w*|pulmonary (?:arter|trunk|vein)\w*",
-    "trachea and bronchie": r"peribronchial|bronchial wall|main bronch\w+|endobronchial",
-    "bone": r"soft tissue of the chest wall|stern(?:al|otomy) wires?",
-    "lung": r"sub-?pleural|pleuro-?parenchymal|bronchiecta\w+|bronchiol\w+|bronchopneumoni\w+|bronchovascular",
-}
-_ORGANS = {
-    "thyroid": r"thyroid",
-    "breast": r"breasts?|mammary|nipple",
-    "esophagus": r"o?esophag\w+",
-    "heart": r"hearts?|cardi\w+|pericardi\w+|ventric\w+|atri(?:um|al|a)|pacemaker|left anterior descending|valv\w+",
-    "pleura": r"pleurae?|pleural",
-    "trachea and bronchie": r"trache\w+|bronch(?:us|i|ial)|airways?|carina\w*",
-    "mediastinum": r"mediastin\w+|hil(?:um|a|ar)|aort\w+|arterial|great vessels|main vascular\w*|vascular structures"
-    r"|vena cava|thym(?:us|ic)|port|catheter",
-    "bone": r"bones?|bony|osseous|vertebra\w*|ribs?|stern\w+|fractures?|scolio\w+|kypho\w+|osteo\w+|skelet\w+|clavic\w+"
-    r"|scapul\w+|humerus|humeral|spin(?:e|al)|lytic|sclerotic|costae?",
-    "abdomen": r"abdom\w+|liver|hepat\w+|spleen|splen\w+|kidneys?|renal|adrenals?|surrenal\w*|gall ?bladder"
-    r"|cholecyst\w+|cholelith\w+|pancrea\w+|stomach|gastric|bowel|colon\w*|intestin\w+|biliary|bile",
-    "lung": r"lungs?|lob(?:e|es|ar)(?! of (?:the )?(?:thyroid|liver))|parenchym\w+|lingul\w+|pulmonary|pulmonum",
-}
-_FINDINGS = {
-    "lung": r"nodul\w+|mass(?:es)?|consolidat\w+|ground[ -]glass|opacit\w+|emphysem\w+|atelecta\w+|infiltrat\w+|mosaic"
-    r"|fibro\w+|sequela\w*|septa\w*|interlobular|honeycomb\w*|crazy|pneumoni\w+|bronch\w+|aerat\w+|ventilation"
-    r"|tree[ -]in[ -]bud|cavit\w+|apex|apical",
-    "pleura": r"effusions?",
-}
 _TIERS = tuple(
     re.compile(
         r"(?<![a-z])(?:"
         + "|".join(f"(?P<r{RADGENOME_REGIONS.index(region)}>{words})" for region, words in tier.items())
         + r")(?![a-z])"
     )
-    for tier in (_PHRASES, _ORGANS, _FINDINGS)
+    for tier in (PHRASES, ORGANS, FINDINGS)
 )
 
 

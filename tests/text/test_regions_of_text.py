@@ -16,24 +16,62 @@ from ct_vlm.text import (
 )
 
 SENTENCES = {
-    "thyroid": ["A nodule in the right lobe of the thyroid.", "Thyroid gland is heterogeneous."],
-    "breast": ["Both breasts are symmetric."],
-    "esophagus": ["Sliding hiatal hernia.", "Esophageal wall is thick."],
-    "heart": ["Coronary stents are seen.", "No pericardial effusion.", "Left ventricle is dilated."],
-    "pleura": ["Right lung pleural effusion, 3 cm.", "Pneumothorax was not observed.", "Effusion on the left."],
-    "trachea and bronchie": ["Carina is open.", "Peribronchial thickening in the lower lobes."],
+    "thyroid": [
+        "A nodule in the right lobe of the thyroid.",
+        "Thyroid gland is heterogeneous.",
+        "Multinodular goiter.",
+    ],
+    "breast": ["Both breasts are symmetric.", "Left mastectomy.", "Silicone implants.", "Gynecomastia."],
+    "esophagus": ["Sliding hiatal hernia.", "Esophageal wall is thick.", "Gastroesophageal reflux."],
+    "heart": [
+        "Coronary stents are seen.",
+        "No pericardial effusion.",
+        "Left ventricle is dilated.",
+        "Stent in LAD.",
+        "Myocardial thinning.",
+        "Bypass.",
+    ],
+    "pleura": [
+        "Right lung pleural effusion, 3 cm.",
+        "Pneumothorax was not observed.",
+        "Effusion on the left.",
+        "Chest tube in the right hemithorax.",
+    ],
+    "trachea and bronchie": [
+        "Carina is open.",
+        "Mucus plug.",
+        "Paratracheal air-filled diverticulum.",
+        "Peribronchial thickening in the lower lobes.",
+    ],
     "mediastinum": [
         "Lymph nodes up to 8 mm at the hila.",
         "Ectasia of the ascending aorta.",
         "Pulmonary artery is wide.",
+        "Pneumomediastinum.",
+        "Atheroma plaques.",
     ],
-    "bone": ["Degenerative osteophytes.", "Old fracture of the 4. rib."],
-    "abdomen": ["Stones in the gallbladder.", "A cyst in the left lobe of the liver.", "Hepatic steatosis."],
+    "bone": [
+        "Degenerative osteophytes.",
+        "Old fracture of the 4. rib.",
+        "Pectus excavatum.",
+        "Compression of T12.",
+        "Subcutaneous emphysema in the right chest wall.",
+    ],
+    "abdomen": [
+        "Stones in the gallbladder.",
+        "A cyst in the left lobe of the liver.",
+        "Hepatic steatosis.",
+        "Gallstones.",
+        "Ascites.",
+    ],
     "lung": [
         "Subpleural nodule of 4 mm.",
         "A nodule in the lower lobe beside the pleura.",
         "Bronchiectasis.",
         "No mass.",
+        "Mosaic attenuation pattern (small airway disease?).",
+        "Reticular densities at both bases.",
+        "Left pneumonectomy.",
     ],
 }
 
