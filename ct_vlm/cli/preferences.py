@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-changes", type=positive, metavar="N", help="entries changed at most (default: all)")
     parser.add_argument("--insert", action="store_true", help="put a wrong entry in where nothing can be changed")
     parser.add_argument(
-        "--answer", choices=("list", "full"), default="list", help="the list alone, or with the report (default list)"
+        "--answer",
+        choices=("list_and_heading", "list", "full"),
+        default="list_and_heading",
+        help="the list and the heading of the report (default), the list alone, or both with the report",
     )
     parser.add_argument("--prompt", metavar="TEXT", help="instruction (default: that of the first stage)")
     parser.add_argument(
@@ -76,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     write_preferences(pairs, args.out, args.form)
     normal = sum(not scan.abnormalities for scan in scans)
     say(f"{len(pairs)} pairs of {len(scans)} volumes ({normal} without abnormality) in {args.out}")
+    unplaced = sum(len(scan.unplaced) for scan in scans)
+    say(f"{unplaced} abnormal sentences are in no list, since they have no region that is known")
     if args.show:
         _show(pairs, args.show)
     return 0

@@ -20,7 +20,7 @@ _BRACKET_REACH = 200
 _LAST_WORD = re.compile(r"([A-Za-z]+)$")
 
 
-def split_sentences(text: str) -> list[str]:
+def split_sentences(text: str, *, semicolons: bool = True) -> list[str]:
     """Split a report into sentences.
 
     Line ends, semicolons, quotation marks, bullets and full stops end a sentence. Full stops inside
@@ -29,6 +29,7 @@ def split_sentences(text: str) -> list[str]:
 
     Args:
         text: Report text.
+        semicolons: Whether a semicolon ends a sentence.
 
     Returns:
         Sentences in order, stripped, with their full stop; pieces without a letter or digit are
@@ -44,6 +45,8 @@ def split_sentences(text: str) -> list[str]:
     start = 0
     for match in _BOUNDARY.finditer(text):
         mark = match.group()
+        if mark == ";" and not semicolons:
+            continue
         if mark == "." and _is_inner_stop(text, match.start(), has_capitals=has_capitals):
             continue
         if mark == "?" and _is_inner_question(text, start, match.end(), has_capitals=has_capitals):

@@ -12,7 +12,7 @@ from ct_vlm.cli import main
 from ct_vlm.datasets.preferences import read_preferences
 from ct_vlm.datasets.steering import AbnormalityBuilder, read_scans
 from ct_vlm.phantoms import write_radgenome
-from ct_vlm.text import STEERING_PROMPT, read_cot
+from ct_vlm.text import STEERING_PROMPT, read_cot, render_cot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +41,12 @@ def test_pairs_of_a_radgenome_tree(radgenome: Path, tmp_path: Path, capsys: Capt
     scans = {scan.id: scan for scan in read_scans(radgenome)}
     assert f"{len(pairs)} pairs of {len(scans)} volumes" in said
     assert pairs[0].changes[0].region in said
+    assert "0 abnormal sentences are in no list" in said
     for pair in pairs:
         assert pair.prompt == STEERING_PROMPT
+        assert render_cot(scans[pair.id].abnormalities, scans[pair.id].report).startswith(pair.chosen)
+        assert pair.chosen.endswith(")\n\nReport:\n")
+        assert pair.rejected.endswith(")\n\nReport:\n")
         assert read_cot(pair.chosen).abnormalities == scans[pair.id].abnormalities
         wrong = read_cot(pair.rejected).abnormalities
         assert [region for region, _ in wrong] == [region for region, _ in scans[pair.id].abnormalities]
@@ -62,6 +66,18 @@ def test_pairs_of_a_ct_rate_tree(tree: Path, tmp_path: Path) -> None:
         assert read_cot(pair.chosen).report == read_cot(pair.rejected).report == scan.report
     row = json.loads(out.read_text().splitlines()[0])
     assert row["prompt"] == "Go."
+
+
+def test_lists_alone_and_sentences_in_no_list(radgenome: Path, tmp_path: Path, capsys: Capture) -> None:
+    root = tmp_path / "tree"
+    shutil.copytree(radgenome, root)
+    path = next(root.rglob("train_region_report.csv"))
+    with path.open("a", encoding="utf-8") as file:
+        file.write("train_999_a_1.nii.gz,lung,A nodule is seen.\ntrain_999_a_1.nii.gz,others,A cyst. A clip.\n")
+    pairs = pairs_of(root, tmp_path / "pairs.jsonl", "--answer", "list")
+    assert "2 abnormal sentences are in no list" in capsys.readouterr().out
+    assert all(pair.chosen.endswith(".)") for pair in pairs)
+    assert {scan.id: scan.unplaced for scan in read_scans(root)}["train_999_a_1"] == ("A cyst.", "A clip.")
 
 
 def test_the_same_command_writes_the_same_pairs(radgenome: Path, tmp_path: Path) -> None:

@@ -36,6 +36,13 @@ def test_splits(text, expected):
     assert split_sentences(text) == expected
 
 
+def test_semicolons_may_stay():
+    assert split_sentences("Nodes are seen; some calcified. No mass;", semicolons=False) == [
+        "Nodes are seen; some calcified.",
+        "No mass;",
+    ]
+
+
 def test_keeps_every_word():
     text = "Trachea is open. A 5.5x4 mm nodule; no effusion!\nHeart (CTR 0.55) is enlarged? Yes."
     letters = [c for c in text if c.isalnum()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ct_vlm.datasets.steering.abnormal import AbnormalSentences
-    from ct_vlm.datasets.steering.building import AbnormalityBuilder
+    from ct_vlm.datasets.steering.building import AbnormalityBuilder, BuiltList
     from ct_vlm.datasets.steering.negatives import HardNegatives, Negative
     from ct_vlm.datasets.steering.published import DEFAULT_FIELDS, PublishedFile, PublishedRow, read_steered_json
     from ct_vlm.datasets.steering.sources import SteeredScan, make_pairs, read_scans
@@ -16,6 +16,7 @@ _MODULES = {
     "DEFAULT_FIELDS": "published",
     "AbnormalSentences": "abnormal",
     "AbnormalityBuilder": "building",
+    "BuiltList": "building",
     "HardNegatives": "negatives",
     "Negative": "negatives",
     "PublishedFile": "published",
@@ -30,6 +31,7 @@ __all__ = [
     "DEFAULT_FIELDS",
     "AbnormalSentences",
     "AbnormalityBuilder",
+    "BuiltList",
     "HardNegatives",
     "Negative",
     "PublishedFile",

@@ -17,7 +17,9 @@ _LUNG = (
     r"nodul\w+|mass(?:es)?|lesions?|cyst(?:s|ic)?|cavit\w+|consolidat\w+|infiltrat\w+|ground glass|opacit\w+"
     r"|emphysem\w+|bulla\w*|blebs?|atelecta\w+|fibro\w+|sequel\w+|scars?|scarring|honeycomb\w*|bronchiect\w+"
     r"|bronchiolectas\w+|air trapping|mosaic|crazy paving|tree in bud|secretions?|muc(?:us|oid)\w*|pneumoni\w+"
-    r"|edema|contusion\w*|h[ae]+morrhag\w+"
+    r"|edema|contusion\w*|h[ae]+morrhag\w+|reticul\w+|granulom\w+|hamartom\w*|hyperinflat\w+|hyperaerat\w+"
+    r"|volume (?:loss|decrease)|loss of volume|(?:linear|patchy|nodular|band|hazy|frosted glass) densit\w+"
+    r"|densit\w+ increases?|interstitial lung disease|covid\w*|tubercul\w+|infarct\w*|collaps\w+"
 )
 _CHEST = (
     r"effusions?|pneumothora\w+|h[ae]+mothora\w+|empyem\w*|thicken\w+|thickness increase\w*|calcif\w+|plaques?"
@@ -25,23 +27,29 @@ _CHEST = (
     r"|enlarg\w+|hypertroph\w+|lymphadenop\w+|hernia\w*|diverticul\w+|tumou?r\w*|malignan\w+|carcinom\w+"
     r"|neoplas\w+|metasta\w+|abscess\w*|h[ae]+matom\w+|increas\w+ in (?:size|diameter|caliber)"
     r"|(?:is|are|was|were|has|have) (?:\w+ )?increased|wider than|larger than"
-    r"|(?:size|diameter|caliber|width)s?(?: \w+){0,4} increased"
+    r"|(?:size|diameter|caliber|calibration|width)s?(?: \w+){0,8} increased|^increased$"
+    r"|(?:above|over|exceed\w*|beyond|greater than|higher than) (?:the )?(?:upper )?(?:normal|limits? of normal)"
+    r"|fluid|collections?|deviat\w+|displac\w+|elevat\w+|compress(?:ion|ed|es|ing)|invad\w+|invasion|varic\w+"
+    r"|tortuo\w+|aberrant|anomal\w+|pneumomediastin\w+"
 )
 _ELSEWHERE = (
     r"fractur\w+|lytic|sclero\w+|osteophyt\w+|osteopor\w+|osteopeni\w+|osteoarthr\w+|degenerat\w+|spondyl\w+"
     r"|scolio\w+|kyphosis|(?:loss of|decreased?) height|height loss|h[ae]+mangiom\w+|schmorl\w*|deform\w+|goit\w+"
     r"|adenom\w+|polyp\w*|calcul[iu]\w*|(?:gall)?stones?|\w*lithiasis|steatosis"
     r"|fatty (?:liver|infiltration|change\w*)|hepatosteatosis|hepatomegaly|splenomegaly|hydroneph\w+|ascit\w+"
-    r"|atroph\w+|gyn[ae]+comastia|hypodens\w+|hyperdens\w+|heterogene\w+"
+    r"|atroph\w+|pectus|kyphotic|lipom\w+|asymmetr\w+|erosi\w+|destruct\w+|gyn[ae]+comastia|hypodens\w+|hyperdens\w+|heterogene\w+"
 )
 _TREATED = (
-    r"stents?|pacemaker\w*|catheters?|prosthe\w+|implants?|sutur\w+|clips?|wires?|(?:post ?)?operat\w+|resect\w+"
+    r"stents?|bypass\w*|grafts?|valve replacement|tubes?|drains?|electrodes?"
+    r"|pacemaker\w*|catheters?|prosthe\w+|implants?|sutur\w+|clips?|wires?|(?:post ?)?operat\w+|resect\w+"
     r"|\w+ectomy|nephrost\w+|tracheostom\w+"
 )
 _WORDS = re.compile(rf"(?<![a-z])(?:{_LUNG}|{_CHEST}|{_ELSEWHERE}|{_TREATED})(?![a-z])")
 _NORMAL = re.compile(
-    r"\bno(?:t|rmal)(?: \w+)? (?:increased|enlarged|dilated|thickened|larger|wider)\b|\bwithin normal limits\b"
-    r"|\b(?:is|are|was|were) (?:\w+ )?(?:normal|natural|unremarkable)\b"
+    r"\bno(?:t|rmal)(?: \w+)? (?:increased|enlarged|dilated|thickened|larger|wider|elevated|deviated|displaced)\b"
+    r"|\bwithin normal limits\b"
+    r"|\bnot (?:\w+ )?(?:above|over|exceed\w*|beyond|greater|higher)\b"
+    r"|\b(?:is|are|was|were) (?!above |over |beyond )(?:\w+ )?(?:normal|natural|unremarkable)\b"
 )
 
 
@@ -58,10 +66,10 @@ class AbnormalSentences:
 
     Example:
         >>> from ct_vlm.datasets.steering import AbnormalSentences
-        >>> sentences = ["Pectus excavatum.", "No fracture is seen.", "Heart size is normal.", "A 4 mm nodule."]
+        >>> sentences = ["Dextrocardia.", "No fracture is seen.", "Heart size is normal.", "A 4 mm nodule."]
         >>> AbnormalSentences()(sentences)
         [False, False, False, True]
-        >>> AbnormalSentences(extra=["pectus"])(sentences)[0]
+        >>> AbnormalSentences(extra=["dextrocardia"])(sentences)[0]
         True
     """
 

@@ -10,22 +10,23 @@ from ct_vlm.datasets.preferences import PreferencePair
 from ct_vlm.datasets.radgenome.layout import RadGenomeLayout
 from ct_vlm.datasets.radgenome.report import RadGenomeReport
 from ct_vlm.datasets.radgenome.texts import WHOLE, RegionTexts, check_columns
+from ct_vlm.datasets.steering.answers import check_answer, render_answer
 from ct_vlm.datasets.steering.building import AbnormalityBuilder
 from ct_vlm.datasets.tables import compose_report, parse_labels, read_table
 from ct_vlm.errors import ConfigError
 from ct_vlm.text.labels import CT_RATE_LABELS
 from ct_vlm.text.region_scheme import region_scheme
-from ct_vlm.text.steering import STEERING_PROMPT, render_cot, render_list
+from ct_vlm.text.steering import STEERING_PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from ct_vlm.datasets.steering.answers import Answer
     from ct_vlm.datasets.steering.negatives import HardNegatives
     from ct_vlm.text.abnormality_lists import Abnormality
 
 Layout = Literal["auto", "ct_rate", "radgenome"]
-Answer = Literal["list", "full"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class SteeredScan:
         abnormalities: The list.
         report: The report.
         labels: Labels that a table says are positive.
+        unplaced: Abnormal sentences that are not in the list, since no region was found for them.
     """
 
     id: str
     abnormalities: tuple[Abnormality, ...]
     report: str
     labels: frozenset[str] = frozenset()
+    unplaced: tuple[str, ...] = ()
 
 
 def read_scans(
@@ -98,8 +101,10 @@ def make_pairs(
         scans: The scans.
         negatives: Makes the wrong lists.
         prompt: Instruction; that of the first stage, whose answers start with the list.
-        answer: ``"list"`` for the list alone with its heading, ``"full"`` with the true report after
-            either list.
+        answer: ``"list"`` for the list alone with its heading, ``"list_and_heading"`` for the list and
+            the heading of the report after it, ``"full"`` with the true report after either list. Of these
+            ``"list"`` may end within a token of the first stage, see
+            :func:`~ct_vlm.datasets.steering.answers.render_answer`.
         epoch: Decides, with the negatives' seed, which ones are made.
         on_scan: Called after each scan.
 
@@ -117,16 +122,11 @@ def make_pairs(
         AbSteering, arXiv 2603.12469: the pair is the true and the wrong list. Inferred: the heading
         and the prompt of the first stage, since both parts are asked for when the model is used.
     """
-    if answer not in get_args(Answer):
-        cause = f"Unknown answer {answer!r}."
-        raise ConfigError(cause, f"Choose from: {', '.join(get_args(Answer))}.")
+    check_answer(answer)
     for scan in scans:
         negative = negatives(scan.abnormalities, scan.report, key=scan.id, epoch=epoch, labels=scan.labels)
         if negative is not None:
-            texts = [
-                render_list(entries) if answer == "list" else render_cot(entries, scan.report)
-                for entries in (scan.abnormalities, negative.entries)
-            ]
+            texts = [render_answer(entries, scan.report, answer) for entries in (scan.abnormalities, negative.entries)]
             yield PreferencePair(scan.id, prompt, texts[0], texts[1], negative.changes)
         on_scan()
 
@@ -138,8 +138,8 @@ def _radgenome(root: str | Path, split: str, build: AbnormalityBuilder) -> Itera
     for volume, regions in texts.read(read_table(path), path).items():
         linked = {name: text for name, text in regions.items() if name != WHOLE}
         report = regions.get(WHOLE) or " ".join(linked.values())
-        entries = build.from_regions(linked) if linked else build.from_report(report)
-        yield SteeredScan(volume, entries, report)
+        built = build.read_regions(linked) if linked else build.read_report(report)
+        yield SteeredScan(volume, built.entries, report, unplaced=built.unplaced)
 
 
 def _ct_rate(root: str | Path, split: str, build: AbnormalityBuilder) -> Iterator[SteeredScan]:
@@ -156,4 +156,5 @@ def _ct_rate(root: str | Path, split: str, build: AbnormalityBuilder) -> Iterato
         if report is not None:
             row = labels.get(str(volume), ())
             positive = frozenset(name for name, value in zip(CT_RATE_LABELS, row, strict=False) if value == 1)
-            yield SteeredScan(str(volume), build.from_report(report), report, positive)
+            built = build.read_report(report)
+            yield SteeredScan(str(volume), built.entries, report, positive, built.unplaced)
