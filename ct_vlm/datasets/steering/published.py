@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ct_vlm.datasets.preferences import PreferencePair
+from ct_vlm.datasets.steering.answers import check_answer, render_answer
 from ct_vlm.errors import ConfigError, DatasetError
 from ct_vlm.text.steering import SteeredText, read_cot
 from ct_vlm.transforms.metadata import volume_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from ct_vlm.datasets.steering.answers import Answer
 
 DEFAULT_FIELDS: dict[str, str] = {
     "id": "id",
@@ -68,16 +71,41 @@ class PublishedRow:
         """The answer as a list and a report, with what could not be read."""
         return read_cot(self.answer)
 
-    def to_pair(self) -> PreferencePair:
-        """Return the row as a preference pair.
+    def to_pair(self, answer: Answer = "full", prompt: str | None = None) -> PreferencePair:
+        r"""Return the row as a preference pair.
+
+        Args:
+            answer: ``"full"`` for both texts as they are published, report and all. ``"list_and_heading"``
+                (or ``"list"``) reads the lists of both and writes them as the targets of the first stage
+                start, see :func:`~ct_vlm.datasets.steering.answers.render_answer`.
+            prompt: Instruction in place of the row's own, such as the one of the first stage.
 
         Raises:
-            DatasetError: If it has no worse text, or both are the same.
+            ConfigError: If ``answer`` is unknown.
+            DatasetError: If it has no worse text, a text to be cut has no list, or both are the same.
+
+        Example:
+            >>> from ct_vlm.datasets.steering import PublishedRow
+            >>> row = PublishedRow("a_1", "Tell.", "(Lung: A nodule.)\nReport: A nodule.", "(Lung: A mass.)")
+            >>> row.to_pair("list_and_heading", "List, then tell.").chosen
+            'Abnormalities:\n(Lung: A nodule.)\n\nReport:\n'
         """
+        check_answer(answer)
         if self.rejected is None:
             cause = f"The row of {self.id!r} has no worse text."
             raise DatasetError(cause, "Read a preference file, or name its field in `fields`.")
-        return PreferencePair(self.id, self.prompt, self.answer, self.rejected)
+        texts = (self.answer, self.rejected)
+        if answer != "full":
+            texts = (self._start(self.answer, answer), self._start(self.rejected, answer))
+        return PreferencePair(self.id, self.prompt if prompt is None else prompt, *texts)
+
+    def _start(self, text: str, answer: Answer) -> str:
+        """Return the list of a text, as targets of the first stage start."""
+        found = read_cot(text)
+        if any(problem.kind == "empty" for problem in found.problems):
+            cause = f"A text of {self.id!r} has no list that could be read: {text[:60]!r}."
+            raise DatasetError(cause, "Leave the row out, or take the whole texts with `answer='full'`.")
+        return render_answer(found.abnormalities, "", answer)
 
 
 @dataclass(frozen=True)

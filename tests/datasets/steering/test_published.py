@@ -8,6 +8,7 @@ import pytest
 
 from ct_vlm.datasets.steering import published, read_steered_json
 from ct_vlm.errors import ConfigError, DatasetError
+from ct_vlm.text import render_cot
 
 COT = "Abnormalities:\n(Lung: A nodule.)\n\nReport:\nA nodule is seen."
 
@@ -38,6 +39,32 @@ def test_a_file_of_targets(tmp_path):
 def test_a_file_of_preferences(tmp_path, extra):
     pair = read_steered_json(write(tmp_path / "DPO.json", [row(**extra)])).rows[0].to_pair()
     assert (pair.id, pair.chosen, pair.rejected) == ("train_1_a_1", COT, "(None)")
+
+
+def test_pairs_are_cut_at_the_report_and_asked_with_another_prompt(tmp_path):
+    worse = "(Lung: A mass.)\nReport: A mass is seen."
+    found = read_steered_json(write(tmp_path / "DPO.json", [row(rejected=worse)])).rows[0]
+    assert found.to_pair() == found.to_pair("full", "Describe the scan.")
+    pair = found.to_pair("list_and_heading", prompt="List, then tell.")
+    assert pair.prompt == "List, then tell."
+    assert pair.chosen == "Abnormalities:\n(Lung: A nodule.)\n\nReport:\n"
+    assert pair.rejected == "Abnormalities:\n(Lung: A mass.)\n\nReport:\n"
+    # what the first stage learns from the same list starts with the pair's text
+    assert render_cot(found.target.abnormalities, "A nodule is seen.").startswith(pair.chosen)
+    assert found.to_pair("list").rejected == "Abnormalities:\n(Lung: A mass.)"
+    with pytest.raises(ConfigError, match="'lists'"):
+        found.to_pair("lists")
+
+
+@pytest.mark.parametrize(
+    ("worse", "words"),
+    [("Lungs are clear.", "no list that could be read"), ("(Lung: A nodule.)\nReport: Else.", "the same text")],
+)
+def test_texts_without_a_list_of_their_own_are_not_cut(tmp_path, worse, words):
+    found = read_steered_json(write(tmp_path / "DPO.json", [row(rejected=worse)])).rows[0]
+    assert found.to_pair().rejected == worse
+    with pytest.raises(DatasetError, match=words):
+        found.to_pair("list_and_heading")
 
 
 def test_other_fields_are_named(tmp_path):
