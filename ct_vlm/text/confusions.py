@@ -11,6 +11,15 @@ from typing import NamedTuple
 
 from ct_vlm.text.finding_phrases import FINDINGS, FindingPhrases, form_of
 
+_HEAD_AFTER = re.compile(
+    r"[ -]+(?:lesions?|areas?|changes?|densit(?:y|ies)|opacit(?:y|ies)|formations?|structures?|patterns?|appearances?"
+    r"|lines?|sequelae?|foc(?:us|i)|nodules?|cysts?|mass(?:es)?|plaques?|bands?)\b",
+    re.IGNORECASE,
+)
+_MEASURE = re.compile(r"areas? of ", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+")
+_STEM, _SHORTEST, _BEFORE, _AFTER = 5, 4, 3, 2
+
 
 class Confusion(NamedTuple):
     """Two findings of a region that are taken for one another.
@@ -110,7 +119,7 @@ CONFUSIONS: tuple[Confusion, ...] = tuple(
 
 
 def confusions_of(region: str, text: str) -> list[Confusion]:
-    """Return the rows whose finding a text of a region names.
+    """Return the rows whose finding a text of a region names, be it only to deny it.
 
     Args:
         region: Region of the entry.
@@ -127,7 +136,8 @@ def confusions_of(region: str, text: str) -> list[Confusion]:
 def swap_finding(text: str, old: FindingPhrases, new: FindingPhrases) -> str | None:
     """Put one finding in the place of another; everything else stays as it is.
 
-    Number, articles and capitals follow: a plural stays one, and "a" becomes "an" where it must.
+    Number, articles and capitals follow: a plural stays one, and "a" becomes "an" where it must. Words
+    that say where the finding is stay ("aortic calcifications", "aortic mural thrombi").
 
     Args:
         text: A sentence.
@@ -136,7 +146,8 @@ def swap_finding(text: str, old: FindingPhrases, new: FindingPhrases) -> str | N
 
     Returns:
         The sentence, or None if it does not name the finding, or the other one is not said in the
-        form that is needed, or not with a size or another word of the sentence.
+        form that is needed, or not with a size or another word of the sentence, or beside a word of the
+        same stem.
 
     Example:
         >>> from ct_vlm.text.confusions import swap_finding
@@ -145,20 +156,47 @@ def swap_finding(text: str, old: FindingPhrases, new: FindingPhrases) -> str | N
         'There is a 5 mm area of atelectasis in the right lung.'
     """
     matches = list(old.pattern.finditer(text))
-    if not matches or any(form_of(match) not in new.said for match in matches):
+    if not matches or any(form_of(match) not in new.said or _is_cut(match) for match in matches):
         return None
-    if not new.suits(old.pattern.sub("", text)):
+    if not new.suits(old.pattern.sub(old.kept, text)):
         return None
     written = ""
     end = 0
     for match in matches:
-        kept = match.groupdict().get("kept") or ""
-        words = kept + new.said[form_of(match)]
+        words = _placed(old.kept(match), new.said[form_of(match)])
         if match.group()[:1].isupper() and not match.group()[:2].isupper():
             words = words[:1].upper() + words[1:]
+        if _is_repeated(words, text[end : match.start()], text[match.end() :]):
+            return None
         written += _with_article(text[end : match.start()], words)
         end = match.end()
     return written + text[end:]
+
+
+def _is_cut(match: re.Match[str]) -> bool:
+    """Tell whether the phrase goes on after what was matched: the head of "cyst lesion" is not the cyst."""
+    return _HEAD_AFTER.match(match.string, match.end()) is not None
+
+
+def _placed(kept: str, words: str) -> str:
+    """Put words of place before the head that they belong to: "area of pulmonary atelectasis"."""
+    start = match.end() if (match := _MEASURE.match(words)) else 0
+    if not kept[:2].isupper():
+        kept = kept[:1].lower() + kept[1:]
+    return words[:start] + kept + words[start:]
+
+
+def _is_repeated(words: str, before: str, after: str) -> bool:
+    """Tell whether a word has the stem of another one or of one that stands around ("cystic cyst")."""
+    said = _stems(words)
+    around = [*_stems(before)[-_BEFORE:], *_stems(after)[:_AFTER]]
+    pairs = [(one, other) for index, one in enumerate(said) for other in (*said[index + 1 :], *around)]
+    return any(min(len(one), len(other)) >= _SHORTEST and (one in other or other in one) for one, other in pairs)
+
+
+def _stems(text: str) -> list[str]:
+    """Return how the words of a text begin."""
+    return [word[:_STEM].lower() for word in _WORD.findall(text)]
 
 
 def _with_article(before: str, words: str) -> str:

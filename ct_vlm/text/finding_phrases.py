@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from ct_vlm.text.finding_signs import SIGNS
+
 Form = Literal["many", "one", "mass", "clause"]
 
 _SIZE = re.compile(r"\d ?(?:mm|cm)\b", re.IGNORECASE)
@@ -27,9 +29,12 @@ class FindingPhrases:
         said: Words of each form.
         found: Regular expression of each form, for any case. A group ``kept`` stays in the text.
         kinds: Expressions of adjectives that only this finding has; they go with it.
+        where: Expressions of adjectives among those that say where it is; they stay.
         has_size: Whether it can be measured in millimetres.
         clash: Expression of words that cannot be said of it, or "".
         needs: Expression of words of which one must be said with it, or "".
+        also: Expression of all that may mean it, for text in lower case with hyphens as blanks; never
+            what is replaced.
     """
 
     name: str
@@ -37,9 +42,11 @@ class FindingPhrases:
     said: dict[Form, str]
     found: dict[Form, str]
     kinds: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
     has_size: bool = True
     clash: str = ""
     needs: str = ""
+    also: str = ""
 
     def suits(self, text: str) -> bool:
         """Tell whether the finding can be said with everything else that a sentence says.
@@ -56,9 +63,30 @@ class FindingPhrases:
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
         """Finds a phrase; the group of its form says which form it has."""
-        before = rf"(?:(?:{'|'.join(self.kinds)})[ -]+)*" if self.kinds else ""
+        adjectives = "|".join((*self.kinds, *self.where))
+        before = rf"(?P<before>(?:(?:{adjectives})[ -]+)*)" if adjectives else ""
         forms = "|".join(f"(?P<{form}>{self.found[form]})" for form in _FORMS if form in self.found)
         return re.compile(rf"(?<![\w-]){before}(?:{forms})(?![\w-])", re.IGNORECASE)
+
+    @functools.cached_property
+    def signs(self) -> re.Pattern[str]:
+        """Finds whatever may mean the finding, in text in lower case with hyphens as blanks."""
+        return re.compile(rf"(?<![a-z])(?:{self.also})(?![a-z])" if self.also else r"(?!)")
+
+    @functools.cached_property
+    def _places(self) -> re.Pattern[str]:
+        """Finds adjectives of place."""
+        return re.compile(rf"\b(?:{'|'.join(self.where)})\b" if self.where else r"(?!)", re.IGNORECASE)
+
+    def kept(self, match: re.Match[str]) -> str:
+        """Return what a match of the pattern holds that stays when the finding goes: words of place.
+
+        Args:
+            match: The match.
+        """
+        groups = match.groupdict()
+        found = self._places.findall(groups.get("before") or "")
+        return "".join(f"{word} " for word in (*found, (groups.get("kept") or "").strip()) if word)
 
 
 def form_of(match: re.Match[str]) -> Form:
@@ -86,6 +114,7 @@ def _finding(
     label: str | None = None,
     *,
     kinds: str = "",
+    where: str = "",
     said: dict[Form, str],
     found: dict[Form, str] | None = None,
     has_size: bool = True,
@@ -95,25 +124,38 @@ def _finding(
     """Return a finding; it is found as it is said, and as ``found`` says."""
     more = found or {}
     patterns: dict[Form, str] = {
-        form: "|".join(filter(None, (more.get(form, ""), re.escape(said[form]) if form in said else "")))
+        form: "|".join(filter(None, (more.get(form, ""), _either_hyphen(said.get(form, "")))))
         for form in _FORMS
         if form in said or form in more
     }
-    adjectives = tuple(kinds.split("|")) if kinds else ()
-    return FindingPhrases(name, label, said, patterns, adjectives, has_size, clash, needs)
+    adjectives, places = (tuple(filter(None, words.split("|"))) for words in (kinds, where))
+    return FindingPhrases(name, label, said, patterns, adjectives, places, has_size, clash, needs, SIGNS[name])
+
+
+def _either_hyphen(words: str) -> str:
+    """Return an expression of words that takes blanks for hyphens, too."""
+    return re.escape(words).replace(r"\-", "[ -]")
 
 
 _GGO = "ground[- ]glass"
+# words of one finding give the other away where they stay behind
+_SMALL = r"mill?imetric|tiny|punctate|micro\w*"
+_NODULAR = rf"{_SMALL}|tree|spicul\w*|metasta\w*|ground|part[ -]solid|subsolid|cavit\w*"
+_LOST = "volume loss|loss of volume"
+_BRONCHOGRAM = r"bronchograms?"
+_NODAL = r"axis|fatty|stations?|patholog\w*|enlarged|conglomerat\w*|nodal|hil(?:um|us) structure"
 _LUNG = (
     _finding(
         "consolidation",
         "Consolidation",
-        kinds="lobar|pneumonic|parenchymal|airspace",
+        kinds="pneumonic|airspace",
+        where="lobar|parenchymal",
         said={"many": "consolidations", "one": "consolidation area", "mass": "consolidation"},
         found={
             "many": "consolidation areas|areas of consolidation|consolidat(?:ive|ed) (?:areas|changes)",
             "one": "area of consolidation|consolidat(?:ive|ed) area",
         },
+        clash=f"{_NODULAR}|{_LOST}",
     ),
     _finding(
         "ground glass opacity",
@@ -125,23 +167,26 @@ _LUNG = (
             "one": f"{_GGO} area|patch of {_GGO} (?:opacity|density)",
             "mass": f"opacity of {_GGO} density|(?:increased )?{_GGO} (?:opacity|density increase|density|attenuation)",
         },
-        clash="solid|dense",
+        clash=f"solid|dense|{_NODULAR}|{_LOST}|{_BRONCHOGRAM}",
     ),
     _finding(
         "atelectasis",
         "Atelectasis",
-        kinds="linear|sub-?segmental|segmental|band|plate-?like|passive|compressive|discoid",
+        kinds="linear|band|plate-?like|passive|compressive|discoid",
+        where="sub-?segmental|segmental|lobar",
         said={"many": "atelectatic changes", "one": "area of atelectasis", "mass": "atelectasis"},
         found={
             "many": "atelectatic (?:bands|areas)|areas of (?:linear )?atelectasis|atelectases",
             "one": "atelectatic (?:band|area)",
             "mass": "atelectasis in the form of bands|atelectatic change",
         },
+        clash=f"solid|{_NODULAR}",
     ),
     _finding(
         "emphysema",
         "Emphysema",
-        kinds=r"centri\w+|para-?septal|panacinar|panlobular|bullous",
+        kinds=r"centri\w+|panacinar|panlobular|bullous",
+        where="para-?septal",
         said={"many": "emphysematous changes", "one": "emphysematous area", "mass": "emphysema"},
         found={
             "many": "emphysematous (?:areas|bullae)|areas of emphysema",
@@ -159,6 +204,7 @@ _LUNG = (
             "one": "cluster of bronchiectasis",
             "mass": "bronchiectatic dilatation",
         },
+        clash=r"para-?septal|main bronch\w+|trache\w*",
     ),
     _finding(
         "mosaic attenuation",
@@ -170,24 +216,29 @@ _LUNG = (
             "mass": "mosaic attenuation pattern|mosaic pattern of lung attenuation",
         },
         has_size=False,
+        clash=rf"para-?septal|bullae?|{_LOST}",
     ),
     _finding(
         "nodule",
         "Lung nodule",
-        kinds="solid|pulmonary|parenchymal|calcified|calcific|non-?calcified|non-?specific",
+        kinds="solid|calcified|calcific|non-?calcified|non-?specific",
+        where="pulmonary|parenchymal",
         said={"many": "nodules", "one": "nodule"},
         found={"many": "nodular lesions", "one": "nodular lesion"},
+        clash=rf"patch\w*|(?:sub-?)?segmental|lobar|pleuro-?parenchymal|{_LOST}|{_BRONCHOGRAM}",
     ),
     _finding(
         "sequela",
         "Pulmonary fibrotic sequela",
-        kinds="chronic|fibrotic|pleuro-?parenchymal",
+        kinds="chronic|fibrotic",
+        where="pleuro-?parenchymal",
         said={"many": "sequela fibrotic changes", "one": "sequela fibrotic band"},
         found={
             "many": "sequelae? (?:(?:fibrotic|parenchymal) )*(?:changes|bands|densities|recessions)"
             "|sequelae of fibrosis|sequelae|fibrotic densities of sequela nature",
             "one": "sequela (?:fibrotic )?(?:change|density)",
         },
+        clash=f"solid|{_NODULAR}",
     ),
     _finding(
         "septal thickening",
@@ -199,8 +250,9 @@ _LUNG = (
             "mass": "interlobular septal thickness increase|septal thickening of interlobular type",
         },
         has_size=False,
+        clash=rf"patch\w*|focal|(?:sub-?)?segmental|lobar|pleuro-?parenchymal|{_LOST}",
     ),
-    _finding("honeycombing", said={"mass": "honeycombing"}, found={"many": "honeycomb cysts"}),
+    _finding("honeycombing", said={"mass": "honeycombing"}, found={"many": "honeycomb cysts"}, clash="para-?septal"),
     _finding(
         "air cyst", said={"many": "thin-walled air cysts", "one": "thin-walled air cyst"}, found={"many": "air cysts"}
     ),
@@ -217,6 +269,7 @@ _AIRWAYS = (
     ),
     _finding("mucus plug", said={"many": "mucus plugs", "one": "mucus plug", "mass": "mucus plugging"}),
 )
+_WIDTH = r"thick\w*|fluid|free|dependent|loculat\w*"
 _HEART = (
     _finding(
         "cardiomegaly",
@@ -247,27 +300,33 @@ _HEART = (
             "one": "pericardial thickening",
             "mass": "pericardial thickening",
         },
+        clash=_WIDTH,
     ),
     _finding(
         "coronary calcification",
         "Coronary artery wall calcification",
-        kinds="calcific|calcified|coronary|atherosclerotic|atheromatous|artery|wall",
+        kinds="calcific|calcified|atherosclerotic|atheromatous",
+        where="coronary|artery|wall",
         said={"many": "calcified plaques", "one": "calcified plaque", "mass": "calcification"},
         found={"many": "(?:atheroma )?plaques(?: with calcification)?|calcifications", "one": "plaque"},
     ),
     _finding(
         "coronary stent",
         "Medical material",
-        kinds="coronary|metallic",
+        kinds="metallic",
+        where="coronary|artery",
         said={"many": "metallic stents", "one": "metallic stent", "mass": "metallic stent material"},
         found={"many": "stents", "one": "stent"},
+        clash="walls?|line",
     ),
 )
 _MEDIASTINUM = (
     _finding(
         "arterial calcification",
         "Arterial wall calcification",
-        kinds="calcific|calcified|atherosclerotic|atheromatous|arterial|mural|aortic|wall",
+        # what they are taken for is mural itself: the wall is still told
+        kinds="calcific|calcified|atherosclerotic|atheromatous|mural|wall",
+        where="arterial|aortic",
         said={"many": "calcified plaques", "one": "calcified plaque", "mass": "wall calcification"},
         found={"many": "(?:atheroma |calcified )*plaques|calcifications", "one": "plaque", "mass": "calcification"},
     ),
@@ -282,14 +341,16 @@ _MEDIASTINUM = (
             "|lymphadenopathies",
         },
     ),
-    _finding("mediastinal cyst", said={"many": "cystic lesions", "one": "cystic lesion"}),
-    _finding("soft tissue", said={"many": "soft tissue thickenings", "mass": "soft tissue thickening"}),
+    _finding("mediastinal cyst", said={"many": "cystic lesions", "one": "cystic lesion"}, clash=_NODAL),
+    _finding("soft tissue", said={"many": "soft tissue thickenings", "mass": "soft tissue thickening"}, clash=_NODAL),
 )
+_STOMACH = r"gastric|stomach|type|sliding|hiat\w+"
 _ESOPHAGUS = (
     _finding(
         "hiatal hernia",
         "Hiatal hernia",
-        kinds="sliding type|sliding|gastric",
+        kinds="sliding type|sliding",
+        where="gastric",
         said={"one": "hiatal hernia", "mass": "hiatal hernia"},
         found={
             "mass": "(?:the stomach protrudes through the hiatus|herniation of the stomach) as (?:a )?hiatal hernia",
@@ -299,9 +360,11 @@ _ESOPHAGUS = (
         "diverticulum",
         said={"one": "epiphrenic diverticulum", "mass": "epiphrenic diverticulum"},
         found={"one": "diverticulum"},
+        clash=_STOMACH,
     ),
-    _finding("esophageal mass", said={"one": "esophageal mass", "mass": "esophageal mass"}),
+    _finding("esophageal mass", said={"one": "esophageal mass", "mass": "esophageal mass"}, clash=_STOMACH),
 )
+_PRESSED = r"compress\w*|passive|adjacent|atelecta\w*"
 _PLEURA = (
     _finding(
         "pleural effusion",
@@ -310,17 +373,32 @@ _PLEURA = (
         said={"many": "pleural effusions", "mass": "pleural effusion"},
         found={"many": "effusions", "mass": "effusion"},
     ),
-    _finding("pleural thickening", said={"many": "pleural thickenings", "mass": "pleural thickening"}),
-    _finding("pneumothorax", said={"many": "pneumothoraces", "mass": "pneumothorax"}),
+    _finding(
+        "pleural thickening",
+        said={"many": "pleural thickenings", "mass": "pleural thickening"},
+        clash=rf"{_WIDTH}|{_PRESSED}",
+    ),
+    _finding(
+        "pneumothorax",
+        said={"many": "pneumothoraces", "mass": "pneumothorax"},
+        clash=rf"fluid|dependent|loculat\w*|{_PRESSED}",
+    ),
 )
 _SPINE = r"vertebra\w*|end ?plates?|corpus|spin(?:e|al)|corners?"
+_BROKEN = r"heights?|collaps\w*|compress\w*|displac\w*|callus|wedg\w*"
 _BONE = (
-    _finding("osteophyte", kinds="degenerative", said={"many": "osteophytes", "one": "osteophyte"}, needs=_SPINE),
+    _finding(
+        "osteophyte",
+        kinds="degenerative",
+        said={"many": "osteophytes", "one": "osteophyte"},
+        clash=_BROKEN,
+        needs=_SPINE,
+    ),
     _finding(
         "fracture",
         kinds="compression|old|healed",
         said={"many": "fractures", "one": "fracture"},
-        clash=r"metal\w*|artifact|material|placement",
+        clash=r"metal\w*|artifact|material|placement|bridg\w*",
     ),
     _finding(
         "sternal wire",
@@ -336,25 +414,42 @@ _BONE = (
     _finding(
         "schmorl node",
         said={"many": "Schmorl nodes", "one": "Schmorl node"},
-        found={"many": "Schmorl nodules"},
+        found={"many": "Schmorl(?:['\u2019 ]?s)? nod(?:ul)?es"},
+        clash=_BROKEN,
         needs=_SPINE,
     ),
-    _finding("scoliosis", said={"mass": "scoliosis"}, has_size=False),
-    _finding("kyphosis", said={"mass": "kyphosis"}, has_size=False),
+    _finding("scoliosis", said={"mass": "scoliosis"}, has_size=False, clash=r"angulation|forwards?"),
+    _finding(
+        "kyphosis",
+        said={"mass": "kyphosis"},
+        has_size=False,
+        clash=r"opening|facing|left\w*|right\w*|lateral\w*|shaped|rotat\w*",
+    ),
 )
 _GLANDS = (
     _finding("thyroid nodule", kinds="hypodense|solid", said={"many": "nodules", "one": "nodule"}),
     _finding("thyroid cyst", said={"many": "cysts", "one": "cyst"}),
-    _finding("breast mass", kinds="solid", said={"many": "masses", "one": "mass"}),
+    _finding(
+        "breast mass",
+        kinds="solid",
+        said={"many": "masses", "one": "mass"},
+        found={"many": "mass lesions", "one": "mass lesion"},
+    ),
     _finding("breast cyst", said={"many": "cysts", "one": "cyst"}),
 )
 _ABDOMEN = (
     _finding("gallstone", said={"many": "gallstones", "one": "gallstone"}),
     _finding("gallbladder polyp", said={"many": "gallbladder polyps", "one": "gallbladder polyp"}),
-    _finding("cyst", kinds="cortical|simple", said={"many": "cysts", "one": "cyst"}),
+    _finding("cyst", kinds="simple", where="cortical", said={"many": "cysts", "one": "cyst"}),
     _finding("solid lesion", said={"many": "solid lesions", "one": "solid lesion"}),
-    _finding("steatosis", said={"mass": "hepatic steatosis"}, found={"mass": "hepatosteatosis"}, has_size=False),
-    _finding("hepatomegaly", said={"mass": "hepatomegaly"}),
+    _finding(
+        "steatosis",
+        said={"mass": "hepatic steatosis"},
+        found={"mass": "hepatosteatosis"},
+        has_size=False,
+        clash=r"sizes?|larg\w*|enlarg\w*|increas\w*|length|craniocaudal\w*",
+    ),
+    _finding("hepatomegaly", said={"mass": "hepatomegaly"}, clash=r"densit\w*|attenuat\w*|fat\w*|h[yi]\w+dens\w*"),
     _finding("adrenal adenoma", said={"many": "adrenal adenomas", "one": "adrenal adenoma"}),
     _finding("adrenal metastasis", said={"many": "adrenal metastases", "one": "adrenal metastasis"}),
 )

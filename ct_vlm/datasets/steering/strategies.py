@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import TYPE_CHECKING, Literal
 
+from ct_vlm.datasets.steering.sizes import scale_sizes, sizes_mm
+from ct_vlm.datasets.steering.truth import is_mentioned, is_stated
 from ct_vlm.text.abnormality_lists import Abnormality
 from ct_vlm.text.confusions import confusions_of, swap_finding
 from ct_vlm.text.finding_phrases import FINDINGS
@@ -29,12 +30,7 @@ _PAIRED = frozenset({"lung", "pleura", "breast", "thyroid", "bone", "mediastinum
 _UNPAIRED_WORDS = re.compile(
     r"\b(?:both|bilateral\w*|middle|lingul\w*|liver|spleen|gall ?bladder|aort\w+)\b", re.IGNORECASE
 )
-_SIZE = re.compile(
-    r"(?<![\d.,])\d+(?:[.,]\d+)?(?:(?: ?mm| ?cm)? ?[x\u00d7*-] ?\d+(?:[.,]\d+)?)*(?= ?(?:mm|cm)\b)", re.IGNORECASE
-)
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 _FACTORS = (0.5, 2.0)
-_SMALLEST_MM, _LARGEST_MM = 2.0, 100.0
 
 
 def confusion_options(entry: Abnormality, truth: Truth) -> Options:
@@ -48,7 +44,10 @@ def confusion_options(entry: Abnormality, truth: Truth) -> Options:
     before = truth.labels_of(entry.text)
     for row in confusions_of(entry.region, entry.text):
         old, new = FINDINGS[row.old], FINDINGS[row.new]
-        text = None if truth.names(new) else swap_finding(entry.text, old, new)
+        # a finding that is denied is not there to be mistaken, and one that the entry speaks of would be told twice
+        if not is_stated(entry.text, old) or is_mentioned(entry.text, new) or truth.names(new):
+            continue
+        text = swap_finding(entry.text, old, new)
         if text is None or (old.label is not None and old.label not in before):
             continue
         wanted = (before - {old.label}) | ({new.label} if new.label else set())
@@ -74,7 +73,7 @@ def side_options(entry: Abnormality, truth: Truth) -> Options:
 
 
 def size_options(entry: Abnormality, truth: Truth) -> Options:
-    """Return the entry with its size halved or doubled.
+    """Return the entry with its sizes halved or doubled, where no word of it judges them.
 
     Args:
         entry: The entry.
@@ -82,9 +81,8 @@ def size_options(entry: Abnormality, truth: Truth) -> Options:
     """
     options: Options = []
     for factor in _FACTORS:
-        text = _SIZE.sub(functools.partial(_scaled, factor=factor), entry.text)
-        sizes = [match.group() for match in _SIZE.finditer(text)]
-        is_new = bool(sizes) and text != entry.text and not any(_has_size(truth, size) for size in sizes)
+        text = scale_sizes(entry.text, factor)
+        is_new = text != entry.text and not any(truth.has_size(size) for size in sizes_mm(text))
         if is_new and truth.labels_of(text) == truth.labels_of(entry.text):
             options.append(Abnormality(entry.region, text))
     return options
@@ -139,25 +137,3 @@ def insertion_place(entries: Sequence[Abnormality], region: str, order: Sequence
     """
     rank = order.index(region)
     return sum(order.index(entry.region) <= rank for entry in entries)
-
-
-def _scaled(match: re.Match[str], factor: float) -> str:
-    """Return a size times a factor; the size as it is if the result is not plausible."""
-    in_mm = 10.0 if match.string[match.end() :].lstrip().lower().startswith("cm") else 1.0
-    numbers = [float(number.replace(",", ".")) for number in _NUMBER.findall(match.group())]
-    if any(not _SMALLEST_MM <= number * factor * in_mm <= _LARGEST_MM for number in numbers):
-        return match.group()
-    return _NUMBER.sub(lambda number: _times(number.group(), factor), match.group())
-
-
-def _times(number: str, factor: float) -> str:
-    """Return a written number times a factor, with the decimals that it needs and its own mark."""
-    value = float(number.replace(",", ".")) * factor
-    is_whole = "." not in number and "," not in number
-    written = f"{max(1, round(value))}" if is_whole else f"{value:.1f}"
-    return written.replace(".", ",") if "," in number else written
-
-
-def _has_size(truth: Truth, size: str) -> bool:
-    """Tell whether list or report hold a size in millimetres or centimetres."""
-    return any(truth.has_words(f"{size}{unit}") for unit in (" mm", "mm", " cm", "cm"))
