@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from ct_vlm.cli.curriculum.plan import read_plan
 from ct_vlm.cli.main import main
 from ct_vlm.tasks import load_task
 
@@ -108,7 +109,7 @@ def test_phases_build_on_each_other_and_finished_ones_are_skipped(folder: Path, 
     (folder / "run" / "made.txt").write_text("kept")
     best = weights(folder, "second", "best.ckpt")
     capsys.readouterr()
-    assert curriculum("--set", "trainer.num_sanity_val_steps=0") == 0
+    assert curriculum("--set", "third.trainer.num_sanity_val_steps=1") == 0
     assert (folder / "run" / "made.txt").read_text() == "kept"
     shown = capsys.readouterr().out
     assert "phase 3 of 3: third" in shown
@@ -180,5 +181,47 @@ def test_wrong_options_are_named(folder: Path, capsys) -> None:
     assert "Did you mean `second`" in capsys.readouterr().err
     assert curriculum("--set", "trainer.max_epochs") == 2
     assert "OPTION=VALUE" in capsys.readouterr().err
+    assert curriculum("--list", "--set", "scond.trainer.max_epochs=1") == 2
+    assert "Did you mean `second`" in capsys.readouterr().err
     assert curriculum("--list") == 0
     assert capsys.readouterr().out.count("to do") == 3
+
+
+def test_what_is_set_comes_before_what_phases_set(folder: Path) -> None:
+    plan = folder / "plan.yaml"
+    text = plan.read_text().replace("slope: 2.0}", "slope: 2.0, trainer.max_epochs: 4}\n    common: false")
+    plan.write_text(text)
+
+    def options(overrides: dict) -> list[dict]:
+        return [phase.options for phase in read_plan(plan, overrides)]
+
+    first, second, third = options({"trainer.max_epochs": 1, "data.init_args.slope": 5.0})
+    assert first == {"file": "{out}/made.txt", "text": "hello"}
+    assert second == {"trainer.num_sanity_val_steps": 0, "trainer.max_epochs": 1, "data.init_args.slope": 5.0}
+    # `common: false` leaves out the file's options, not those of the command line
+    assert third == {
+        "model.init_args.init_from": {"layer": "{second}"},
+        "trainer.max_epochs": 1,
+        "data.init_args.slope": 5.0,
+    }
+    named = {"third.trainer.max_epochs": 2, "first.text": "bye", "trainer.max_epochs": 1}
+    first, second, third = options(named)
+    assert first["text"] == "bye"
+    assert (second["trainer.max_epochs"], third["trainer.max_epochs"]) == (1, 2)
+    # an option within a value that the phase gives as a whole is set after it
+    third = options({"model.init_args.init_from.layer": "{first}", "model.init_args.init_from": {}})[2]
+    assert list(third)[-2:] == ["model.init_args.init_from.layer", "model.init_args.init_from"]
+
+
+def test_the_shipped_phases_take_what_is_set(repository: Path) -> None:
+    phases = read_plan(repository / "examples/configs/ker_vljepa_curriculum.yaml", {"trainer.max_epochs": 1})
+    trained = {phase.name: phase.options["trainer.max_epochs"] for phase in phases if phase.config}
+    assert trained == dict.fromkeys(["ssl", "phase1", "phase2", "phase3_cold", "phase3", "phase4"], 1)
+
+
+def test_phases_that_are_called_like_a_section_have_no_options_of_their_name(folder: Path) -> None:
+    plan = folder / "plan.yaml"
+    plan.write_text(plan.read_text().replace("name: first", "name: data"))
+    data, second, _ = read_plan(plan, {"data.init_args.slope": 5.0})
+    assert "init_args.slope" not in data.options
+    assert second.options["data.init_args.slope"] == 5.0

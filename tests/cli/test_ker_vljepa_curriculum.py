@@ -40,6 +40,9 @@ def run(tmp_path_factory):
             phase["options"]["model.init_args.generation"] = {"max_new_tokens": 6}
         if "config" in phase:
             phase["config"] = str(CONFIGS / phase["config"])
+    # pretraining has other data, and takes no such options
+    plan["options"]["data.init_args.data.init_args.batch_size"] = 4
+    plan["options"]["data.init_args.data.init_args.data.init_args.val_fraction"] = 0.4
     file = folder / "plan.yaml"
     file.write_text(json.dumps(plan))
     small = {
@@ -49,8 +52,6 @@ def run(tmp_path_factory):
         "trainer.enable_progress_bar": "false",
         "trainer.enable_model_summary": "false",
         "trainer.accelerator": "cpu",
-        "data.init_args.data.init_args.batch_size": 4,
-        "data.init_args.data.init_args.data.init_args.val_fraction": 0.4,
     }
     settings = [part for name, value in small.items() for part in ("--set", f"{name}={value}")]
     command = ["curriculum", "--config", str(file), "--out", str(folder / "out"), *settings]

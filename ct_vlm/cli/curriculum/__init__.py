@@ -33,8 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set",
         action="append",
         default=[],
-        metavar="OPTION=VALUE",
-        help="an option of `ct-vlm fit` for all training phases, e.g. trainer.max_epochs=1; repeatable",
+        metavar="[PHASE.]OPTION=VALUE",
+        help="replace an option of one phase (phase1.trainer.max_epochs=1) or, without a phase, of every "
+        "training phase, also of those with `common: false`; repeatable",
     )
 
 
@@ -71,7 +72,7 @@ def _option(text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
     if not sign or not name:
         cause = f"Expected OPTION=VALUE, but got `{text}`."
-        raise UsageError(cause, "E.g. --set trainer.max_epochs=1.")
+        raise UsageError(cause, "E.g. --set trainer.max_epochs=1, or --set phase1.trainer.max_epochs=1.")
     try:
         return name, json.loads(value)
     except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _REFERENCE = re.compile(r"\{([\w-]+)\}")
 _NAME = re.compile(r"[\w-]+")
 _RESERVED = ("out", "here")
+_SECTIONS = ("trainer", "model", "data")
+"""What dotted options of ``ct-vlm fit`` begin with."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Phase:
         monitor: Metric whose best checkpoint is the result; the last one without it.
         mode: ``max`` if higher is better.
         save_every: Steps from one resumable checkpoint to the next; each epoch unless given.
-        common: Whether it also takes the options that are given for all training phases.
+        common: Whether it also takes the ``options`` that the file gives for all training phases.
     """
 
     name: str
@@ -62,10 +64,13 @@ def read_plan(file: Path, overrides: Mapping[str, Any] | None = None) -> list[Ph
 
     Args:
         file: YAML file with ``phases`` and, optionally, ``options`` for all training phases.
-        overrides: Further options for all training phases, from the command line.
+        overrides: Options from the command line, which replace those of the file: of one phase where
+            the name begins with it (``phase1.trainer.max_epochs``), else of every training phase,
+            with ``common`` or without. A phase called ``trainer``, ``model`` or ``data`` has no such names.
 
     Raises:
-        UsageError: If the file cannot be read, or a phase is malformed or refers to none before it.
+        UsageError: If the file cannot be read, a phase is malformed or refers to none before it, or an
+            override names no phase.
     """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -76,8 +81,9 @@ def read_plan(file: Path, overrides: Mapping[str, Any] | None = None) -> list[Ph
         cause = f"`{file}` holds no list of `phases`."
         raise UsageError(cause, "See examples/configs/ker_vljepa_curriculum.yaml.")
     _check_keys(values, ("phases", "options"), f"`{file}`")
-    common = {**(values.get("options") or {}), **(overrides or {})}
+    common = values.get("options") or {}
     phases = [_phase(entry, number, file, common) for number, entry in enumerate(values["phases"], start=1)]
+    phases = _overridden(phases, overrides or {})
     _check_references(phases)
     return phases
 
@@ -125,6 +131,29 @@ def _phase(entry: Any, number: int, file: Path, common: Mapping[str, Any]) -> Ph
         cause = f"{where} has mode {values['mode']!r}."
         raise UsageError(cause, "Use 'max' or 'min'.")
     return Phase(**values)
+
+
+def _overridden(phases: list[Phase], overrides: Mapping[str, Any]) -> list[Phase]:
+    """Replace options of phases; what names a phase counts more than what does not."""
+    names = [phase.name for phase in phases if phase.name not in _SECTIONS]
+    general: dict[str, Any] = {}
+    named: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for option, value in overrides.items():
+        first, dot, rest = option.partition(".")
+        if first in named and rest:
+            named[first][rest] = value
+        elif not dot or first in _SECTIONS:
+            general[option] = value
+        else:
+            cause = f"`{option}` begins with neither a phase nor `trainer`, `model` or `data`."
+            raise UsageError(cause, did_you_mean(first, [*names, *_SECTIONS]) or f"Phases are: {', '.join(names)}.")
+    found = []
+    for phase in phases:
+        wanted = {**(general if phase.config else {}), **named.get(phase.name, {})}
+        # last: an option within one that the phase sets as a whole must come after it
+        kept = {option: value for option, value in phase.options.items() if option not in wanted}
+        found.append(replace(phase, options={**kept, **wanted}))
+    return found
 
 
 def _check_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
