@@ -82,7 +82,8 @@ class PublishedRow:
 
         Raises:
             ConfigError: If ``answer`` is unknown.
-            DatasetError: If it has no worse text, a text to be cut has no list, or both are the same.
+            DatasetError: If it has no worse text, the list of a text to be cut cannot be
+                read in full, or both are the same.
 
         Example:
             >>> from ct_vlm.datasets.steering import PublishedRow
@@ -102,8 +103,10 @@ class PublishedRow:
     def _start(self, text: str, answer: Answer) -> str:
         """Return the list of a text, as targets of the first stage start."""
         found = read_cot(text)
-        if any(problem.kind == "empty" for problem in found.problems):
-            cause = f"A text of {self.id!r} has no list that could be read: {text[:60]!r}."
+        # a report may be missing, and an entry twice loses nothing
+        lost = [kind for kind, part in found.problems if kind != "duplicate" and (kind, part) != ("truncated", "")]
+        if lost:
+            cause = f"A text of {self.id!r} has no list that can be read in full ({lost[0]}): {text[:60]!r}."
             raise DatasetError(cause, "Leave the row out, or take the whole texts with `answer='full'`.")
         return render_answer(found.abnormalities, "", answer)
 

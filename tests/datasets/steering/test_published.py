@@ -58,7 +58,11 @@ def test_pairs_are_cut_at_the_report_and_asked_with_another_prompt(tmp_path):
 
 @pytest.mark.parametrize(
     ("worse", "words"),
-    [("Lungs are clear.", "no list that could be read"), ("(Lung: A nodule.)\nReport: Else.", "the same text")],
+    [
+        ("Lungs are clear.", r"no list that can be read in full \(empty\)"),
+        ("(Lung: A mass.)\n(Brain: A mass.)\nReport: Masses.", r"in full \(unknown region\)"),
+        ("(Lung: A nodule.)\nReport: Else.", "the same text"),
+    ],
 )
 def test_texts_without_a_list_of_their_own_are_not_cut(tmp_path, worse, words):
     found = read_steered_json(write(tmp_path / "DPO.json", [row(rejected=worse)])).rows[0]
