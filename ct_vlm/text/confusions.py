@@ -13,7 +13,7 @@ from ct_vlm.text.finding_phrases import FINDINGS, FindingPhrases, form_of
 
 _HEAD_AFTER = re.compile(
     r"[ -]+(?:lesions?|areas?|changes?|densit(?:y|ies)|opacit(?:y|ies)|formations?|structures?|patterns?|appearances?"
-    r"|lines?|sequelae?|foc(?:us|i)|nodules?|cysts?|mass(?:es)?|plaques?|bands?)\b",
+    r"|lines|line(?! the\b)|sequelae?|foc(?:us|i)|nodules?|cysts?|mass(?:es)?|plaques?|bands?)\b",
     re.IGNORECASE,
 )
 _MEASURE = re.compile(r"areas? of ", re.IGNORECASE)
@@ -163,11 +163,12 @@ def swap_finding(text: str, old: FindingPhrases, new: FindingPhrases) -> str | N
     written = ""
     end = 0
     for match in matches:
-        words = _placed(old.kept(match), new.said[form_of(match)])
+        kept, said = old.kept(match), new.said[form_of(match)]
+        if _is_repeated(said, text[end : match.start()] + kept, text[match.end() :]):
+            return None
+        words = _placed(kept, said)
         if match.group()[:1].isupper() and not match.group()[:2].isupper():
             words = words[:1].upper() + words[1:]
-        if _is_repeated(words, text[end : match.start()], text[match.end() :]):
-            return None
         written += _with_article(text[end : match.start()], words)
         end = match.end()
     return written + text[end:]
