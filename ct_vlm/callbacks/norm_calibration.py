@@ -8,6 +8,7 @@ from lightning import Callback
 
 from ct_vlm.errors import ConfigError
 from ct_vlm.modules import NormCalibrator
+from ct_vlm.modules.unread import unread_names
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -43,7 +44,8 @@ class NormCalibration(Callback):
             return
         self._last = trainer.current_epoch
         for module in pl_module.modules():
-            if isinstance(module, NormCalibrator) and module.alpha.requires_grad:
+            # a scale that no loss reads in this phase is still that of the next one
+            if isinstance(module, NormCalibrator) and (module.alpha.requires_grad or unread_names(module)):
                 module.request()
 
     def state_dict(self) -> dict[str, Any]:

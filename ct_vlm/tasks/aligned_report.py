@@ -34,6 +34,13 @@ PHASE_3 = {"lm": 1.0, "focal": 1.0, "jepa": 0.5, "language_bce": 3.0}
 """Loss weights of phase 3. The paper gives 3.0 for its LLM classification; focal and JEPA are inferred."""
 PHASE_4 = {"lm": 1.0, "language_focal": 1.0, "anchor": 100.0}
 """Loss weights of phase 4. The paper has 100 (equation 13) or 500 (figure 2) for the anchor; focal is inferred."""
+READERS = {
+    "token_classifier": ("focal",),
+    "language_classifier": ("language_bce", "language_focal"),
+    "jepa": ("jepa",),
+    "decoder": ("lm", "language_bce", "language_focal"),
+}
+"""Parts to the losses that read them; ``anchor`` reads what its pattern names."""
 _ANCHOR = "ct_vlm_anchor"
 _log = logging.getLogger(__name__)
 
@@ -122,6 +129,9 @@ class AlignedReportLightningModule(ReportLightningModule):
         self._anchor: AnchorPenalty | None = None
         # parts are filled and frozen once all of them exist
         self.set_training(optimizer, frozen, init_from)
+        self.set_readers(
+            self.losses, READERS, lambda name: "anchor" in self.losses and re.search(anchored, name) is not None
+        )
         if bridge_from is not None:
             _log.info("bridge from %s: %s", bridge_from, warm_bridge(load_task(bridge_from), self))
         if "bridge_from" in self._init_args:

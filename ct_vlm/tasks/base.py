@@ -10,11 +10,12 @@ import torch
 import ct_vlm
 from ct_vlm.component import Component, match_dtypes
 from ct_vlm.errors import CheckpointError, ConfigError
+from ct_vlm.modules.unread import leave_unread, unread_names, wake_unread
 from ct_vlm.tasks.handover import hand_over
 from ct_vlm.tasks.optimizer import OptimizerConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 CHECKPOINT_KEY = "ct_vlm"
 
@@ -57,6 +58,8 @@ class TrainingTask(Component):
         self._init_args.update({name: value for name, value in resolved.items() if name in self._init_args})
         if init_from:
             hand_over(self, init_from)
+        # parts may come from a task with other losses
+        wake_unread(self)
         self.frozen = tuple(frozen)
         for name in self.frozen:
             try:
@@ -65,6 +68,24 @@ class TrainingTask(Component):
                 parts = sorted(n for n, _ in self.named_children())
                 msg = f"`frozen` names no part: {name!r}."
                 raise ConfigError(msg, f"Parts are: {parts}.") from error
+
+    def set_readers(
+        self,
+        losses: Collection[str],
+        readers: Mapping[str, Sequence[str]],
+        read: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Let parts that no loss reads take no gradient, see :func:`ct_vlm.modules.unread.leave_unread`.
+
+        Call it after :meth:`set_training`. On one process it changes nothing: such parameters have no
+        gradient, and stay in the optimizer, so that checkpoints of any process count are alike.
+
+        Args:
+            losses: Losses of the task.
+            readers: Part to the losses that read it.
+            read: Tells of a parameter's name whether something else reads it; nothing does unless given.
+        """
+        leave_unread(self, [part for part, names in readers.items() if not set(names) & set(losses)], read)
 
     def train(self, mode: bool = True) -> Self:
         """Switch mode; frozen parts stay in eval mode."""
@@ -94,7 +115,8 @@ class TrainingTask(Component):
 
     def configure_optimizers(self) -> Any:
         """Return optimizer and per-step schedule over the trainer's steps."""
-        return self.optimizer.build(self.named_parameters(), self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        return self.optimizer.build(self.named_parameters(), steps, unread=unread_names(self))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the composed config in the checkpoint."""

@@ -12,7 +12,7 @@ from ct_vlm.errors import ConfigError
 from ct_vlm.tasks.muon import Muon, takes_muon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
@@ -94,12 +94,20 @@ class OptimizerConfig:
         left = 0.5 * (1 + math.cos(math.pi * progress)) if self.schedule == "cosine" else (1 - progress) ** 0.9
         return float(self.final_factor + (1 - self.final_factor) * left)
 
-    def build(self, parameters: Iterable[tuple[str, torch.nn.Parameter]], total_steps: float) -> dict[str, Any]:
+    def build(
+        self,
+        parameters: Iterable[tuple[str, torch.nn.Parameter]],
+        total_steps: float,
+        *,
+        unread: Collection[str] = (),
+    ) -> dict[str, Any]:
         """Return what Lightning's ``configure_optimizers`` returns.
 
         Args:
             parameters: Named parameters; those that do not require gradients are left out.
             total_steps: Steps of the whole run; infinite where only time ends it.
+            unread: Names of parameters that no loss reads. They are kept though they require no gradients:
+                no step changes them, and the groups are those of a checkpoint from before.
 
         Raises:
             ConfigError: If nothing is left to train, a prefix of ``lr_factors`` names no parameter,
@@ -112,10 +120,10 @@ class OptimizerConfig:
         self._check_prefixes([name for name, _ in named])
         groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in named:
-            if parameter.requires_grad:
+            if parameter.requires_grad or name in unread:
                 key = (self._lr_factor(name), self.name == "muon" and takes_muon(name, parameter))
                 groups.setdefault(key, []).append(parameter)
-        if not groups:
+        if not any(parameter.requires_grad for _, parameter in named):
             msg = "No parameter is left to train."
             raise ConfigError(msg, "Freeze fewer parts.")
         optimizer = self._optimizer(groups)
