@@ -37,12 +37,13 @@ class CollapseMonitor(Callback):
 
     Logged are ``val/gen_f1`` (macro), ``val/gen_micro_f1`` and, for each further arm, ``val/gap_<arm>``
     (F1 lost) and ``val/reliance_<arm>`` (its share). In a distributed run they are means over processes,
-    each of which looks at its own samples.
+    each of which looks at its own samples; so are history, warnings and the decision to stop.
 
     Args:
         arms: Arms of :func:`ct_vlm.metrics.visual_reliance` beside ``real``; ``other_patient`` is always run,
             unless one patient has more than half of the samples.
-        every_n_epochs: Epochs from one look to the next.
+        every_n_epochs: Epochs from one look to the next. The first validation is looked at whatever its epoch,
+            so that ``ModelCheckpoint(monitor="val/gen_f1")`` finds a value from then on.
         max_batches: Validation batches to write for; None takes all.
         rule: When a run counts as collapsed.
         stop: Whether training stops then.
@@ -88,6 +89,7 @@ class CollapseMonitor(Callback):
         self.history_file = None if history_file is None else Path(history_file)
         self.labeler = labeler
         self.history: list[CollapsePoint] = []
+        self.last: dict[str, float] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check that the task writes reports."""
@@ -95,17 +97,27 @@ class CollapseMonitor(Callback):
             cause = f"`{type(pl_module).__name__}` writes no reports."
             raise ConfigError(cause, "Use `CollapseMonitor` with report tasks.")
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give a run that goes on the scores of its last look, which other callbacks monitor."""
+        kept = {f"val/{name}": torch.tensor(value, device=pl_module.device) for name, value in self.last.items()}
+        trainer.callback_metrics.update(kept)
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write, score, log and judge."""
-        if trainer.sanity_checking or trainer.state.fn != "fit" or (trainer.current_epoch + 1) % self.every_n_epochs:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        loss = trainer.callback_metrics.get(self.loss)
-        if loss is None:
+        if (trainer.current_epoch + 1) % self.every_n_epochs and "val/gen_f1" in trainer.callback_metrics:
+            return
+        logged = trainer.callback_metrics.get(self.loss)
+        if logged is None:
             cause = f"Validation logs no `{self.loss}`, but {sorted(trainer.callback_metrics)}."
             raise ConfigError(cause, "Name the loss that the task logs, in `loss`.")
-        scores = self._scores(trainer, pl_module)
+        # every process judges by the same numbers, or some would stop and the others wait for them
+        scores = _mean_over_processes(trainer, {"loss": float(logged), **self._scores(trainer, pl_module)})
+        loss = scores.pop("loss")
         pl_module.log_dict({f"val/{name}": value for name, value in scores.items()}, sync_dist=True)
-        point = CollapsePoint(trainer.current_epoch, scores["gen_f1"], float(loss), scores.get(f"gap_{_MAIN}"))
+        self.last = scores
+        point = CollapsePoint(trainer.current_epoch, scores["gen_f1"], loss, scores.get(f"gap_{_MAIN}"))
         self.history.append(point)
         findings = self.rule.findings(self.history)
         for finding in findings if trainer.is_global_zero else []:
@@ -165,8 +177,16 @@ class CollapseMonitor(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return every look so far."""
-        return {"history": [point.to_dict() for point in self.history]}
+        return {"history": [point.to_dict() for point in self.history], "last": self.last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a run was."""
         self.history = [CollapsePoint(**point) for point in state_dict["history"]]
+        self.last = state_dict.get("last", {})  # checkpoints of earlier versions have none
+
+
+def _mean_over_processes(trainer: Trainer, values: dict[str, float]) -> dict[str, float]:
+    if trainer.world_size == 1:
+        return values
+    own = torch.tensor([*values.values()], dtype=torch.float64, device=trainer.strategy.root_device)
+    return dict(zip(values, trainer.strategy.reduce(own, reduce_op="mean").tolist(), strict=True))
