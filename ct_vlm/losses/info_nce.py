@@ -42,7 +42,7 @@ class InfoNCELoss(nn.Module):
     """Tell each image's own text from the texts of all other images of all processes.
 
     Averaged over processes, as data parallelism does, the gradients are those of one process with
-    the whole batch; every process must have equally many samples.
+    the whole batch; every process must have equally many samples, unless ``gather`` is off.
 
     Args:
         temperature: Where the learned temperature starts; it stays within 0.01 and 1 (inferred).
@@ -56,7 +56,7 @@ class InfoNCELoss(nn.Module):
 
     Raises:
         ConfigError: If the temperature is out of range.
-        ShapeError: If images and texts differ in shape.
+        ShapeError: If images and texts differ in shape, or processes in their number of samples.
 
     Example:
         >>> import torch
@@ -87,40 +87,56 @@ class InfoNCELoss(nn.Module):
         """The temperature, a scalar within its limits."""
         return self.log_temperature.clamp(math.log(_COLDEST), math.log(_HOTTEST)).exp()
 
-    def forward(self, image: Tensor, text: Tensor, keys: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, text: Tensor, keys: Tensor | None = None, *, gather: bool = True) -> Tensor:
         """Return the loss; texts with equal keys are no negatives of each other.
 
         Args:
             image: Embeddings of the images.
             text: Embeddings of their texts, in the same order.
             keys: From :func:`text_keys`.
+            gather: Whether the texts of all processes are candidates. In evaluation, where processes have
+                batches of different size and number, they are not.
         """
         if image.ndim != 2 or image.shape != text.shape:
             cause = f"Expected images and texts (B, C), but got {tuple(image.shape)} and {tuple(text.shape)}."
             raise ShapeError(cause, "Pool tokens first, and bring both to one width.")
         image, text = F.normalize(_at_least_float(image), dim=-1), F.normalize(_at_least_float(text), dim=-1)
-        first = 0 if not _distributed() else dist.get_rank() * len(image)
+        gather = gather and _distributed()
+        if gather:
+            _check_even(image)
+        first = dist.get_rank() * len(image) if gather else 0
         target = torch.arange(first, first + len(image), device=image.device)
-        false_negatives = _equal_texts(keys, target)
+        false_negatives = _equal_texts(keys, target, gather=gather)
         with torch.autocast(image.device.type, enabled=False):
-            loss = self._one_way(image, text, false_negatives, target)
+            loss = self._one_way(image, _gather(text) if gather else text, false_negatives, target)
             if self.symmetric:
-                loss = 0.5 * (loss + self._one_way(text, image, false_negatives, target))
+                images = _gather(image) if gather else image
+                loss = 0.5 * (loss + self._one_way(text, images, false_negatives, target))
         return loss
 
     def _one_way(self, anchors: Tensor, candidates: Tensor, masked: Tensor | None, target: Tensor) -> Tensor:
-        logits = anchors @ _gather(candidates).to(anchors.dtype).T / self.temperature.to(anchors.dtype)
+        logits = anchors @ candidates.to(anchors.dtype).T / self.temperature.to(anchors.dtype)
         if masked is not None:
             logits = logits.masked_fill(masked, -torch.inf)
         return F.cross_entropy(logits, target)
 
 
-def _equal_texts(keys: Tensor | None, target: Tensor) -> Tensor | None:
+def _check_even(image: Tensor) -> None:
+    """Raise on every process if they have different numbers of samples, where gathering would break or hang."""
+    counts = [torch.empty(1, dtype=torch.int64, device=image.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(image)], device=image.device))
+    sizes = [int(count) for count in counts]
+    if len(set(sizes)) > 1:
+        cause = f"InfoNCE needs equally many samples on every process, but they have {sizes}."
+        raise ShapeError(cause, "Use a sampler that pads, or drop the last batch; pass `gather=False` to evaluate.")
+
+
+def _equal_texts(keys: Tensor | None, target: Tensor, *, gather: bool) -> Tensor | None:
     """Return where a candidate has the anchor's text but is not its own, ``(B, candidates)``."""
     if keys is None:
         return None
     keys = keys.to(target.device)
-    everyone = _gather(keys)
+    everyone = _gather(keys) if gather else keys
     own = torch.zeros(len(keys), len(everyone), dtype=torch.bool, device=keys.device)
     own[torch.arange(len(keys)), target] = True
     return (keys[:, None] == everyone[None, :]) & ~own
@@ -128,8 +144,6 @@ def _equal_texts(keys: Tensor | None, target: Tensor) -> Tensor | None:
 
 def _gather(tensor: Tensor) -> Tensor:
     """Return the rows of all processes, with gradients for each process's own."""
-    if not _distributed():
-        return tensor
     if not tensor.is_floating_point():
         parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, tensor.contiguous())

@@ -1,4 +1,7 @@
-"""Run by `run_alone`: two gloo processes give the loss and the gradient of one with the whole batch."""
+"""Run by `run_alone`: two gloo processes give the loss and the gradient of one with the whole batch.
+
+Batches of different size are refused in training and contrasted alone in evaluation.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from ct_vlm.errors import ShapeError
 from ct_vlm.losses import InfoNCELoss, text_keys
 
 if TYPE_CHECKING:
@@ -37,7 +41,22 @@ def work(rank: int, port: int, folder: str) -> None:
     dist.all_reduce(mean)
     if rank == 0:
         torch.save(mean / 2, f"{folder}/mean.pt")
+    check_uneven(rank)
     dist.destroy_process_group()
+
+
+def check_uneven(rank: int) -> None:
+    head, scans, text, keys = case()
+    rows = slice(0, 2) if rank == 0 else slice(2, 6)
+    own = (head(scans[rows]), text[rows], keys[rows])
+    with pytest.raises(ShapeError, match=r"\[2, 4\]"):
+        InfoNCELoss()(*own)
+    alone = InfoNCELoss(symmetric=True)(*own, gather=False)
+    similar = torch.cosine_similarity(own[0][:, None], own[1][None], dim=-1) / 0.1
+    # of these texts, the last of the second process is its second one, too
+    similar = similar.masked_fill((own[2][:, None] == own[2]) & ~torch.eye(len(similar), dtype=torch.bool), -torch.inf)
+    both = similar.log_softmax(1).diagonal().mean() + similar.log_softmax(0).diagonal().mean()
+    torch.testing.assert_close(alone, -both / 2, rtol=1e-6, atol=1e-9)
 
 
 def test_two_processes_equal_the_whole_batch(tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def test_a_batch_without_what_a_loss_needs_is_named(task, ker_parts) -> None:
         task(losses={"contrast": 1.0})
 
 
+def test_validation_logs_both_estimates_of_mmd(task, ker_parts) -> None:
+    module, batch = task(losses={"mmd": 1.0}).eval(), ker_parts.batch()
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    logged = Trainer(accelerator="cpu", **options).validate(module, DataLoader([batch], batch_size=None), verbose=False)
+    sets = (module(batch).embeddings, batch["condition_embeddings"], None, batch["condition_mask"])
+    for name, estimator in (("val/mmd", "biased"), ("val/mmd_unbiased", "unbiased")):
+        assert logged[0][name] == pytest.approx(imq_mmd(*sets, estimator=estimator).item(), rel=1e-5)
+    assert logged[0]["val/loss"] == logged[0]["val/mmd"] > logged[0]["val/mmd_unbiased"]
+
+
 def test_it_learns_labels_and_scores_them(task, ker_parts, tmp_path) -> None:
     torch.manual_seed(0)
     module = task()
