@@ -43,18 +43,19 @@ class HardNegatives:
     strategy      what is wrong
     ============= ==========================================================================
     ``confusion`` a finding is replaced by one of its region that it is taken for; place, size,
-                  number and all other words stay
+                  number and all other words stay, but for adjectives of its kind ("calcified")
     ``side``      left and right are exchanged, where the other side exists
-    ``size``      sizes are halved or doubled
+    ``size``      sizes are halved or doubled, unless the entry judges them ("enlarged")
     ``omission``  an entry is left out
     ``insertion`` an entry about something that the patient has not is put in
     ``random``    an entry is replaced by one about anything that the patient has not
     ============= ==========================================================================
 
-    Nothing that is true of the patient is told as a mistake: what the labeler finds in the list, the
-    report or the given labels, and what they name without denying it, is never put in. Of the
-    confusions, only those count that the labeler reads as that swap and nothing else. Which one is
-    drawn depends on seed, key and epoch alone.
+    What is true of the patient is not told as a mistake as far as list, report and labels tell it:
+    what the labeler finds there, and what wide lists of words may mean without being denied, is never
+    put in. A true finding that none of them tells of can still be. A finding that the entry
+    denies anywhere is not replaced. Of the confusions, only those count that the labeler reads as that
+    swap and nothing else. Which one is drawn depends on seed, key and epoch alone.
 
     Args:
         strategy: One of the above.

@@ -17,6 +17,10 @@ from ct_vlm.text.finding_phrases import FINDINGS
 
 STRATEGIES = ("confusion", "side", "size", "omission", "insertion", "random")
 LABELER = RuleLabeler()
+PLACE = re.compile(
+    r"\b(?:lobar|(?:sub-?)?segmental|pulmonary|parenchymal|pleuro-?parenchymal|para-?septal|apical|apex|basal|bases"
+    r"|hilar|paratracheal|subcarinal|prevascular|cortical|coronary|arter(?:y|ies|ial)|aort(?:a|ic)|arch)\b"
+)
 EFFUSION = [("pleura", "Left pleural effusion of 8 mm.")]
 
 
@@ -61,6 +65,7 @@ def check_confusion(entries, negative, phantom):
         assert not gained & truth
         assert find_places(change.old) == find_places(change.new)
         assert re.findall(r"\d+", change.old) == re.findall(r"\d+", change.new)
+        assert sorted(PLACE.findall(change.old.lower())) == sorted(PLACE.findall(change.new.lower()))
         assert re.search(r"\ba [aeiou]|\ban [^aeiou]", change.new, re.IGNORECASE) is None
         assert change.old[:1].isupper() == change.new[:1].isupper()
 
