@@ -56,6 +56,14 @@ def test_phase_1_starts_from_slices_and_texts(folders, tmp_path) -> None:
     torch.testing.assert_close(columns.T @ columns, torch.eye(96).double(), atol=1e-4, rtol=0)
 
 
+def test_a_language_model_that_was_not_trained_here_serves_too(folders, tmp_path) -> None:
+    prepared = Component.from_pretrained(start_visual(str(tmp_path / "prepared"), **folders, count=100))
+    other = {**folders, "language": f"{folders['language']}/lm"}
+    existing = Component.from_pretrained(start_visual(str(tmp_path / "existing"), **other, count=100))
+    for key, tensor in prepared.state_dict().items():
+        torch.testing.assert_close(existing.state_dict()[key], tensor)
+
+
 def test_embeddings_of_another_preset_are_refused(folders, tmp_path) -> None:
     with pytest.raises(ConfigError, match="was made with the preset"):
         start_visual(str(tmp_path / "start"), **{**folders, "preset": "phantom"})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ct_vlm.cli.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -14,6 +16,28 @@ if TYPE_CHECKING:
 
 _FIRST_TEXT = 2**31 + 2 * 10**8
 """Trees of phantoms draw smaller seeds, so that no text is that of a volume."""
+
+
+def existing(path: str) -> str:
+    """Return a path, so that a plan names it in one place and later steps by the step's name.
+
+    Args:
+        path: File or folder.
+
+    Raises:
+        UsageError: If nothing is there.
+
+    Example:
+        >>> import tempfile
+        >>> from ct_vlm.cli.curriculum.steps import existing
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     existing(folder) == folder
+        True
+    """
+    if not Path(path).exists():
+        cause = f"There is no `{path}`."
+        raise UsageError(cause, "Set `path` of this step, e.g. `--set STEP.path=/where/it/is`.")
+    return path
 
 
 def write_phantoms(root: str, count: int, **options: Any) -> str:
@@ -71,6 +95,9 @@ def embed_slices(
     splits: Sequence[str] = ("train", "valid"),
     max_slices: int = 600,
     cache_dir: str | None = None,
+    dtype: Literal["float16", "bfloat16", "float32"] = "float32",
+    num_workers: int = 0,
+    device: str = "auto",
     progress: bool = True,
 ) -> str:
     """Embed every slice of a CT-RATE tree once, as ``ct-vlm embed`` does, with any preset.
@@ -83,6 +110,9 @@ def embed_slices(
         splits: Which splits.
         max_slices: Volumes with more are thinned out.
         cache_dir: Where preprocessed volumes are kept, e.g. by pretraining.
+        dtype: Type that embeddings are stored in.
+        num_workers: Reading processes.
+        device: Where the encoder runs; ``auto`` is a GPU where there is one.
         progress: Show progress bars on a terminal.
 
     Returns:
@@ -90,19 +120,88 @@ def embed_slices(
     """
     from ct_vlm.cache import FeatureCache, model_identity, write_manifest
     from ct_vlm.cli.embed import load_embedder
+    from ct_vlm.cli.generate import device_named
     from ct_vlm.datamodules import precompute
     from ct_vlm.datasets import CTRateDataset
     from ct_vlm.transforms import get_preset
 
     wanted = get_preset(preset)
     embedder = load_embedder(encoder)
-    cache = FeatureCache(folder, model_identity(embedder), wanted.to_config(), dtype="float32")
+    cache = FeatureCache(folder, model_identity(embedder), wanted.to_config(), dtype=dtype)
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_manifest(cache, folder, encoder=encoder, pooling=embedder.pooling, max_slices=max_slices)
+    embedder = embedder.to(device_named(device))
     for split in splits:
         dataset = CTRateDataset(root, split, preset=wanted, text=None, labels=False, cache_dir=cache_dir)
-        precompute(embedder, dataset, cache, wanted, progress=progress)
+        precompute(embedder, dataset, cache, wanted, num_workers=num_workers, progress=progress)
     return folder
+
+
+def embed_texts(
+    reports: str,
+    language_model: str,
+    folder: str,
+    *,
+    tokenizer: str | None = None,
+    column: str = "Findings_EN",
+    layer: int = 14,
+    output_dim: int = 256,
+    batch_size: int = 32,
+    dtype: str | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> str:
+    """Fit the whitening of an existing language model's layer on reports, and save what embeds texts by it.
+
+    The folder is what ``TextTargetDataModule(embedder=...)`` takes. It holds the language model too, so that
+    nothing else is needed to embed a text. Equal reports, e.g. of two reconstructions of a scan, count once.
+
+    Args:
+        reports: CSV of the training reports.
+        language_model: Folder or hub id of a causal LM, e.g. of Llama-3.2-3B-Instruct.
+        folder: Where to.
+        tokenizer: Folder or hub id of its tokenizer; that of the language model unless given.
+        column: Column of the reports.
+        layer: Layer whose output is read; 1 is the first.
+        output_dim: Directions kept.
+        batch_size: Texts embedded at a time.
+        dtype: Type of the language model's weights, such as ``bfloat16``; None keeps theirs.
+        device: Where it runs; ``auto`` is a GPU where there is one.
+        progress: Show a progress bar on a terminal.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DatasetError: If the table has no such column.
+        ConfigError: If there are too few different reports.
+
+    References:
+        Ker-VLJEPA-3B, arXiv 2603.23308: 22,773 training reports, layer 14 of Llama-3.2-3B, 256 directions.
+    """
+    import pandas as pd
+
+    from ct_vlm.cli.generate import device_named
+    from ct_vlm.decoders import CausalLMDecoder
+    from ct_vlm.errors import DatasetError
+    from ct_vlm.models import fit_text_whitening
+
+    table = pd.read_csv(reports)
+    if column not in table:
+        cause = f"`{reports}` has no column `{column}`; it has {', '.join(map(str, table.columns))}."
+        raise DatasetError(cause, "Name the reports' column with `column`.")
+    texts = {text for text in table[column].dropna().astype(str) if text.strip()}
+    decoder = CausalLMDecoder(language_model, tokenizer or language_model, dtype=dtype).to(device_named(device))
+    # texts of one length need no padding
+    found = fit_text_whitening(
+        decoder,
+        sorted(texts, key=lambda text: (len(text), text)),
+        layer=layer,
+        output_dim=output_dim,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return str(found.save_pretrained(folder))
 
 
 def prepare_language(

@@ -35,7 +35,7 @@ def start_visual(
         folder: Where to.
         root: Folder of the CT-RATE tree that the slices are of.
         embeddings: Folder of slice embeddings.
-        language: Folder of :func:`ct_vlm.cli.curriculum.steps.prepare_language`.
+        language: Folder of :func:`ct_vlm.cli.curriculum.steps.prepare_language`, or folder or hub id of a causal LM.
         preset: Preprocessing that the embeddings were made with, by name or as a dict.
         size: Size of the system.
         count: Slices that queries are made from, at most 32 of a volume.
@@ -53,6 +53,8 @@ def start_visual(
         :meth:`ct_vlm.modules.ZoneConstrainedCrossAttention.init_queries_` and
         :meth:`ct_vlm.modules.VisualPredictor.init_from_text_`.
     """
+    from pathlib import Path
+
     import torch
 
     from ct_vlm.datamodules import CTRateDataModule, SliceEmbeddingDataModule, sample_slices
@@ -67,6 +69,8 @@ def start_visual(
     torch.manual_seed(seed)
     visual = ker_vljepa_visual(size).visual
     visual.zones.init_queries_(sample_slices(train, count, seed=seed))
-    decoder = CausalLMDecoder(f"{language}/lm", f"{language}/lm")
+    prepared = Path(language) / "lm"
+    lm = str(prepared) if prepared.is_dir() else language
+    decoder = CausalLMDecoder(lm, lm)
     visual.init_from_text_(decoder.lm.get_input_embeddings().weight)
     return str(visual.save_pretrained(folder))
