@@ -3,7 +3,8 @@
 The configuration lists phases: a YAML file of `ct-vlm fit` each, with options of its own. `{NAME}` in an
 option stands for the checkpoint of that phase, `{out}` for the folder of the run. A run that was
 stopped goes on where it was when the same command is given again: finished phases are skipped, and a
-phase that was cut off resumes from its last checkpoint.
+phase that was cut off resumes from its last checkpoint. Functions run in one process; training starts further
+ones for each phase, which end with it.
 """
 
 from __future__ import annotations
@@ -42,29 +43,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the phases that are left."""
     from ct_vlm.cli.curriculum.plan import read_plan
-    from ct_vlm.cli.curriculum.running import run_phase
+    from ct_vlm.cli.curriculum.processes import check_calls, is_first, joins_a_phase
     from ct_vlm.cli.curriculum.state import CurriculumState
 
     phases = read_plan(args.config, dict(map(_option, args.set)))
     wanted = _until(phases, args.until)
     state = CurriculumState(args.out)
     # all phases are compared first: a changed one must not be found after hours of training
-    for phase in wanted:
-        state.finished(phase)
+    left = [phase for phase in wanted if state.finished(phase) is None]
     if args.list:
         _show(phases, state)
         return 0
-    args.out.mkdir(parents=True, exist_ok=True)
-    names = {"out": str(args.out)}
-    for number, phase in enumerate(wanted, start=1):
+    if joins_a_phase():
+        # the process that started this one goes on to the next phase alone
+        _run_phases([phase for phase in wanted if phase not in left[1:]], state, args.out, writes=False)
+        return 0
+    check_calls([phase.name for phase in left if phase.call])
+    writes = is_first()
+    _run_phases(wanted, state, args.out, writes=writes)
+    if writes:
+        _show(phases, state)
+    return 0
+
+
+def _run_phases(phases: list[Phase], state: CurriculumState, out: Path, *, writes: bool) -> None:
+    """Run what is left; of several processes, one writes down how far they are."""
+    from ct_vlm.cli.curriculum.processes import processes_of
+    from ct_vlm.cli.curriculum.running import run_phase
+
+    out.mkdir(parents=True, exist_ok=True)
+    names = {"out": str(out)}
+    for number, phase in enumerate(phases, start=1):
         result = state.finished(phase)
         if result is None:
-            say(f"phase {number} of {len(phases)}: {phase.name}")
-            result = run_phase(phase, args.out / phase.name, names)
-            state.record(phase, result)
+            if writes:
+                say(f"phase {number} of {len(phases)}: {phase.name}")
+            with processes_of(phase.name):
+                result = run_phase(phase, out / phase.name, names)
+            if writes:
+                state.record(phase, result)
         names[phase.name] = result.result
-    _show(phases, state)
-    return 0
 
 
 def _option(text: str) -> tuple[str, Any]:
