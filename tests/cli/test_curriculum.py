@@ -77,6 +77,17 @@ phases:
     save_every: 4
     options: {model.init_args.init_from: {layer: "{second}"}, data.init_args.slope: 2.0}
 """
+STOPPED = """
+phases:
+  - name: only
+    config: fit.yaml
+    options:
+      trainer.max_epochs: 6
+      trainer.callbacks:
+        - class_path: EarlyStopping
+          init_args: {monitor: val/error, mode: min, patience: 2, min_delta: 100.0}
+      model.init_args.stop_at: 14
+"""
 
 
 @pytest.fixture
@@ -141,6 +152,26 @@ def test_a_phase_that_was_cut_off_ends_as_if_it_had_not_been(folder: Path) -> No
         last = torch.load(folder / out / "third" / "checkpoints" / "last.ckpt", weights_only=True)
         assert last["global_step"] == 18
     torch.testing.assert_close(weights(folder, "third", out="cut"), weights(folder, "third", out="whole"))
+
+
+def test_a_stop_rule_outlives_a_cut_and_ends_its_phase(folder: Path, capsys) -> None:
+    (folder / "plan.yaml").write_text(STOPPED)
+    with pytest.raises(RuntimeError, match="power cut"):
+        curriculum()
+    (folder / "again").touch()
+    assert curriculum() == 0
+    last = folder / "run" / "only" / "checkpoints" / "last.ckpt"
+    # epochs of 6 steps: the first is the best, and of the two that are tolerated one was before the cut
+    state = torch.load(last, weights_only=True)
+    assert state["global_step"] == 18
+    (rule,) = (value for name, value in state["callbacks"].items() if name.startswith("EarlyStopping"))
+    assert (rule["wait_count"], rule["stopped_epoch"]) == (2, 2)
+    written = last.stat().st_mtime_ns
+    capsys.readouterr()
+    assert curriculum() == 0
+    assert "phase 1" not in capsys.readouterr().out
+    assert last.stat().st_mtime_ns == written
+    assert sorted(path.name for path in (folder / "run" / "only").glob("start_*")) == ["start_1", "start_2"]
 
 
 def test_other_settings_in_a_folder_of_a_run_are_refused(folder: Path, capsys) -> None:
