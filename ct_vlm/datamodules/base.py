@@ -111,21 +111,39 @@ class VolumeDataModule(LightningDataModule):
             prefetch_factor=self.prefetch if self.num_workers else None,
         )
 
+    def training_labels(self) -> list[list[float]]:
+        """Return the labels of every training sample, NaN where unknown; no voxels are read.
+
+        Raises:
+            ConfigError: If there is no training part with labels.
+        """
+        rows = self._labels("train")
+        if rows is None:
+            cause = "The 'train' part of the data has no labels."
+            raise ConfigError(cause, "Set the data up for `fit`, and pass `labels=True`.")
+        return rows
+
+    def _labels(self, name: str) -> list[list[float]] | None:
+        """Return one row of labels a sample, or None if there are none."""
+        dataset = self.datasets.get(name, ())
+        read = getattr(dataset, "sample", None)
+        labels = [] if read is None else [getattr(read(index), "labels", None) for index in range(len(dataset))]
+        known = [row for row in labels if row is not None]
+        if not known:
+            return None
+        unknown = [float("nan")] * len(known[0])
+        return [unknown if row is None else list(row) for row in labels]
+
     def _weights(self, name: str) -> list[float]:
         """Return how often to draw each sample, from its labels.
 
         Raises:
             ConfigError: If the data set has no labels.
         """
-        dataset = self.datasets[name]
-        read = getattr(dataset, "sample", None)
-        labels = [] if read is None else [getattr(read(index), "labels", None) for index in range(len(dataset))]
-        known = [row for row in labels if row is not None]
-        if not known:
+        rows = self._labels(name)
+        if rows is None:
             cause = f"`balance={self.balance}` needs labels, but the {name!r} part of the data has none."
             raise ConfigError(cause, "Pass `labels=True`, or `balance=0`.")
-        unknown = [float("nan")] * len(known[0])
-        rows = [unknown if row is None else row for row in labels]
         return list(map(float, class_balanced_weights(rows, self.balance)))
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:

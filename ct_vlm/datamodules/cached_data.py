@@ -57,6 +57,10 @@ class CachedFeatureDataModule(FeatureDataModule):
         # tasks compare it with their model's
         self.preset = data.preset
 
+    def training_labels(self) -> list[list[float]]:
+        """Return the labels of every training sample, NaN where unknown."""
+        return self.data.training_labels()
+
     def prepare_data(self) -> None:
         """Prepare what the samples come from."""
         self.data.prepare_data()

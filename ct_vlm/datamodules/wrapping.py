@@ -43,6 +43,12 @@ class WrappingDataModule(LightningDataModule):
             inner = getattr(inner, "data", None)
         return False
 
+    def training_labels(self) -> list[list[float]]:
+        """Return the labels of every training sample, NaN where unknown."""
+        inner: Any = self.data
+        labels: list[list[float]] = inner.training_labels()
+        return labels
+
     def prepare_data(self) -> None:
         """Prepare the data."""
         self.data.prepare_data()
