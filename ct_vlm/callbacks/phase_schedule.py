@@ -63,17 +63,21 @@ class FreezeAfterEpoch(Callback):
 class ReduceLROnMetric(Callback):
     """Multiply the learning rate when a logged metric no longer gets better.
 
-    It works on top of the task's own schedule: what falls is the peak that the schedule refers to.
+    It works on top of the task's own schedule: what falls is the peak that the schedule refers to. Only values
+    that a validation has logged itself count: those that stand for an earlier one are passed over. So with
+    ``CollapseMonitor(every_n_epochs=2)`` a patience of 3 lasts six epochs, while that of Lightning's
+    ``EarlyStopping`` counts every validation.
 
     Args:
         monitor: Metric that validation logs, e.g. ``val/gen_f1`` of :class:`CollapseMonitor`.
         mode: ``"max"`` if higher is better.
-        patience: Validations without a new best that are tolerated.
+        patience: Values without a new best that are tolerated.
         factor: What the rate is multiplied by.
         min_factor: Smallest product of all reductions.
 
     Raises:
-        ConfigError: If settings are out of range or validation does not log the metric.
+        ConfigError: If settings are out of range, or as many validations have not logged the metric as
+            the largest ``every_n_epochs`` of the run's callbacks.
 
     Example:
         >>> from ct_vlm.callbacks import ReduceLROnMetric
@@ -101,6 +105,8 @@ class ReduceLROnMetric(Callback):
         self.monitor, self.mode, self.patience, self.factor = monitor, mode, patience, factor
         self.min_factor = min_factor
         self.best, self.waited, self.product = math.nan, 0, 1.0
+        self._before: Any = None
+        self._without = 0
 
     def seen(self, value: float) -> bool:
         """Take the metric of a validation; tell whether the rate is to fall."""
@@ -115,21 +121,37 @@ class ReduceLROnMetric(Callback):
         self.product *= self.factor
         return True
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the value of an earlier validation, which Lightning keeps until there is a new one."""
+        self._before = trainer.callback_metrics.get(self.monitor)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the metric, and reduce every rate if it has not got better for too long."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
-            cause = f"Validation logs no `{self.monitor}`, but {sorted(trainer.callback_metrics)}."
-            raise ConfigError(cause, "Add `CollapseMonitor`, or monitor another metric.")
-        if not self.seen(float(value)):
-            return
+            self._miss(trainer)
+        elif value is not self._before and self.seen(float(value)):
+            self._reduce(trainer)
+
+    def _reduce(self, trainer: Trainer) -> None:
         for config in trainer.lr_scheduler_configs:
             config.scheduler.base_lrs = [rate * self.factor for rate in config.scheduler.base_lrs]
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] *= self.factor
+
+    def _miss(self, trainer: Any) -> None:
+        """Wait for the first value as long as a callback may take that does not look at every epoch."""
+        self._without += 1
+        rhythms = [getattr(callback, "every_n_epochs", 1) for callback in trainer.callbacks]
+        if self._without < max(rhythm for rhythm in rhythms if isinstance(rhythm, int)):
+            return
+        cause = (
+            f"{self._without} validation(s) have logged no `{self.monitor}`, but {sorted(trainer.callback_metrics)}."
+        )
+        raise ConfigError(cause, "Add a callback that logs it, as `CollapseMonitor` does, or monitor another metric.")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the rule has seen; the rates themselves are the schedule's state."""

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ct_vlm.callbacks import FreezeAfterEpoch, ReduceLROnMetric
+from ct_vlm.callbacks import CollapseMonitor, FreezeAfterEpoch, ReduceLROnMetric
 from ct_vlm.errors import ConfigError
 
 F1 = [0.1, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.4]
+RATES = [0.1, 0.1, 0.1, 0.1, 0.1, 0.05]  # of looks in epochs 0, 2 and 5, of which the last is no better
 
 
 class HalvedSteps(LightningModule):
@@ -35,6 +36,33 @@ class HalvedSteps(LightningModule):
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.1, weight_decay=0.1)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class LookedAtSteps(HalvedSteps):
+    """Leaves its metric to a callback."""
+
+    def generate_batch(self, batch, **generation):
+        return []
+
+    def validation_step(self, batch, batch_idx) -> None:
+        self.log("val/loss", 1.0)
+
+
+class RhythmicF1(Callback):
+    """Logs a metric, better each time, in every second epoch."""
+
+    every_n_epochs = 2
+
+    def on_validation_epoch_end(self, trainer, pl_module) -> None:
+        if trainer.current_epoch % 2 and not trainer.sanity_checking:
+            pl_module.log("val/gen_f1", 0.1 * trainer.current_epoch)
+
+
+class KnownScores(CollapseMonitor):
+    """Finds the same scores in every look after the first."""
+
+    def _scores(self, trainer, pl_module):
+        return {"gen_f1": 0.1 if trainer.current_epoch == 0 else 0.2}
 
 
 def fit(task, folder, *callbacks, epochs, ckpt_path=None):
@@ -70,7 +98,7 @@ def test_rates_fall_when_the_metric_stalls_and_a_restart_goes_on_alike(tmp_path)
 def test_wrong_settings_are_refused(tmp_path) -> None:
     with pytest.raises(ConfigError, match="factor"):
         ReduceLROnMetric(factor=1.0)
-    with pytest.raises(ConfigError, match="logs no `val/f1`"):
+    with pytest.raises(ConfigError, match=r"1 validation.* logged no `val/f1`"):
         fit(HalvedSteps(), tmp_path, ReduceLROnMetric("val/f1"), epochs=1)
     with pytest.raises(ConfigError, match="has a name like"):
         fit(HalvedSteps(), tmp_path, FreezeAfterEpoch("qkv", 2), epochs=1)
@@ -81,3 +109,36 @@ def test_wrong_settings_are_refused(tmp_path) -> None:
 def test_rates_fall_no_further_than_asked() -> None:
     rule = ReduceLROnMetric(patience=0, min_factor=0.2, mode="min")
     assert [rule.seen(value) for value in (1.0, 2.0, 2.0, 2.0, 2.0)] == [False, True, True, False, False]
+
+
+def test_only_new_values_count(tmp_path) -> None:
+    task = LookedAtSteps()
+    fit(task, tmp_path, RhythmicF1(), ReduceLROnMetric(patience=0), epochs=6)
+    assert task.rates == pytest.approx([0.1] * 6)
+
+
+def test_a_metric_with_a_rhythm_is_waited_for_once_around(tmp_path) -> None:
+    task = LookedAtSteps()
+    with pytest.raises(ConfigError, match=r"2 validation.* logged no `val/f1`"):
+        fit(task, tmp_path, RhythmicF1(), ReduceLROnMetric("val/f1"), epochs=6)
+    assert len(task.rates) == 1
+
+
+def test_looks_with_a_rhythm_are_monitored_alike_before_and_after_a_restart(tmp_path) -> None:
+    def parts(folder):
+        best = ModelCheckpoint(folder, filename="best", monitor="val/gen_f1", mode="max")
+        return KnownScores(every_n_epochs=3), ReduceLROnMetric(patience=0), best
+
+    whole, (monitor, _, best) = LookedAtSteps(), parts(tmp_path / "whole")
+    fit(whole, tmp_path, monitor, ReduceLROnMetric(patience=0), best, epochs=6)
+    assert [point.epoch for point in monitor.history] == [0, 2, 5]
+    assert whole.rates == pytest.approx(RATES)
+    assert best.best_model_score.item() == pytest.approx(0.2)
+    saver = ModelCheckpoint(tmp_path, filename="at", save_top_k=-1, every_n_epochs=4, save_on_train_epoch_end=True)
+    fit(LookedAtSteps(), tmp_path, *parts(tmp_path / "cut"), saver, epochs=4)
+    resumed, (monitor, rule, best) = LookedAtSteps(), parts(tmp_path / "cut")
+    # the epoch after the restart is not looked at
+    fit(resumed, tmp_path, monitor, rule, best, epochs=6, ckpt_path=tmp_path / "at.ckpt")
+    assert [point.epoch for point in monitor.history] == [0, 2, 5]
+    assert resumed.rates == pytest.approx(RATES[4:])
+    assert best.best_model_score.item() == pytest.approx(0.2)
