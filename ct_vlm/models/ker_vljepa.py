@@ -49,7 +49,8 @@ class KerVLJEPAConfig:
         hidden_dim: Feed-forward width of that layer.
         max_slices: Slices of a volume that are kept.
         embed_dim: Width of the language model.
-        text_norm: Mean length of its input embeddings, which the visual tokens are brought to.
+        text_norm: Mean length of its input embeddings, which the visual tokens are brought to; that of a given
+            language model is measured.
         whitened_dim: Directions of the whitened text embeddings.
         jepa_dim: Hidden width of the head that predicts them.
         whitening_layer: Layer of the language model that texts are embedded by, counted from 1.
@@ -182,7 +183,9 @@ def ker_vljepa(
         size: ``"tiny"`` or ``"paper"``.
         tokenizer: Tokenizer (object, path or hub id). The paper's is Llama-3.2-3B-Instruct's.
         language_model: Causal LM (object, path, hub id or config) with random weights of the size's
-            architecture unless given. One of another width brings its own width along.
+            architecture unless given. One of another width brings its own width along, and visual tokens are
+            brought to the mean length of its own input embeddings; on the meta device, which holds no
+            lengths, to that of the size.
         decoder_options: Options of :class:`~ct_vlm.decoders.CausalLMDecoder` in place of the size's,
             e.g. ``lora=None``.
 
@@ -215,7 +218,9 @@ def ker_vljepa(
     decoder = CausalLMDecoder(language_model or c.language_model, tokenizer, **{**options, **decoder_options})
     visual = _visual_tokens(c, decoder.embed_dim)
     embeddings = decoder.lm.get_input_embeddings().weight
-    if c.text_norm is None and not embeddings.is_meta and visual.calibrator is not None:
+    # the paper's length is that of one language model; random weights in its place have none of their own to go by
+    known = language_model is None and c.text_norm is not None
+    if not known and not embeddings.is_meta and visual.calibrator is not None:
         visual.calibrator.set_target(embeddings)
     return VisionLanguageModel(ker_vljepa_encoder(size), [visual], decoder, preset=ker_vljepa_preset(size))
 

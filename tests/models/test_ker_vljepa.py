@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from ct_vlm.component import Component
 from ct_vlm.decoders import train_bpe_tokenizer
 from ct_vlm.errors import ConfigError
 from ct_vlm.features import Features
 from ct_vlm.models import list_models, warm_bridge
-from ct_vlm.models.ker_vljepa import PLACEHOLDER, ker_vljepa, ker_vljepa_visual
+from ct_vlm.models.ker_vljepa import CONFIGS, PLACEHOLDER, ker_vljepa, ker_vljepa_encoder, ker_vljepa_visual
 
+# the package has a function of the module's name
+ker_vljepa_module = sys.modules[ker_vljepa.__module__]
 TEXTS = ["Pleural effusion is seen.", "No significant thoracic abnormalities identified."]
 
 
@@ -61,6 +67,28 @@ def test_alpha_starts_at_the_papers_value() -> None:
     assert calibrator.alpha.item() == 1.0
     calibrator.set_target(torch.full((5, 3072), 1.1484 / 3072**0.5))
     assert calibrator.alpha.item() == pytest.approx(0.02072, abs=1e-5)
+
+
+def test_tokens_get_the_length_of_the_language_model_that_is_given(tokenizer, monkeypatch) -> None:
+    config = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4}
+    config |= {"num_attention_heads": 4, "vocab_size": 400}
+    small = replace(CONFIGS["paper"], slice_dim=96, num_zones=8, num_heads=4, hidden_dim=96, embed_dim=32)
+    small = replace(small, language_model=config, read_layers=(1, 2, 3), read_heads=4, lora={"r": 2})
+    monkeypatch.setitem(CONFIGS, "paper", small)
+    monkeypatch.setattr(ker_vljepa_module, "ker_vljepa_encoder", lambda _size: ker_vljepa_encoder("tiny"))
+    given = LlamaForCausalLM(LlamaConfig(**config))
+    with torch.no_grad():
+        given.get_input_embeddings().weight.mul_(7.0)
+    calibrator = ker_vljepa("paper", tokenizer=tokenizer, language_model=given).connectors[0].calibrator
+    length = given.get_input_embeddings().weight.norm(dim=1).mean()
+    assert abs(length - 1.1484) > 0.1  # else the two could not be told apart
+    torch.testing.assert_close(calibrator.target_norm, length.detach())
+    torch.testing.assert_close(calibrator.alpha.detach(), length.detach() / 32**0.5)
+    # random weights in the place of the paper's language model, and weights that are not there, keep its length
+    assert ker_vljepa("paper", tokenizer=tokenizer).connectors[0].calibrator.target_norm.item() == pytest.approx(1.1484)
+    with torch.device("meta"):
+        model = ker_vljepa("paper", tokenizer=tokenizer, language_model=config)
+    assert model.connectors[0].calibrator.target_norm.is_meta
 
 
 def test_tiny_reads_its_tokens_at_every_step_and_survives_saving(tokenizer, tmp_path) -> None:
