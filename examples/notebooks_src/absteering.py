@@ -128,11 +128,11 @@ print(f"\nAn answer to learn:\n\n{answers[scans[0].id]}")
 # ## Hard negatives
 #
 # A wrong list has a confusable abnormality of the same region in place of a true one; places, sizes and order stay, and
-# nothing that is true of the patient is put in. Each pair says what was changed. The file has TRL's columns.
-# `ct-vlm preferences` writes the same.
+# what list, report or labels are known to say of the patient is not put in. Both texts end with the heading that comes next
+# in an answer. Each pair says what was changed. The file has TRL's columns. `ct-vlm preferences` writes the same.
 
 # %%
-pairs = list(make_pairs(scans, HardNegatives("confusion", seed=0)))
+pairs = list(make_pairs(scans, HardNegatives("confusion", seed=0), answer="list_and_heading"))
 write_preferences(pairs, root / "pairs.jsonl")
 print(f"{len(pairs)} of {len(scans)} scans have an abnormality that can be confused\n")
 print(pairs[0].chosen, pairs[0].rejected, sep="\n\nis preferred to\n\n")
