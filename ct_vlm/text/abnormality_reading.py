@@ -24,6 +24,11 @@ ProblemKind = Literal[
 """What may be wrong with a part of a list; see :func:`read_abnormalities`."""
 
 _NONE = re.compile(r"\(?\s*none\s*\.?\s*\)?", re.IGNORECASE)
+_NOTHING = re.compile(
+    r"(?:none|nil|n/?a|-+|(?:is |are )?(?:normal|unremarkable)|no (?:\w+ )?(?:abnormalit(?:y|ies)|findings?)"
+    r"(?: (?:is|are|was|were))?(?: (?:seen|observed|detected|found|noted|present))?)\s*\.?",
+    re.IGNORECASE,
+)
 _NEXT_ENTRY = re.compile(rf"\)\s*\(\s*(?:{'|'.join(STEERING_REGIONS.values())})\s*:", re.IGNORECASE)
 _HEADED = re.compile(r"\(\s*[^():\n]{1,40}:")
 
@@ -56,7 +61,8 @@ class ReadAbnormalities:
 def read_abnormalities(text: str) -> ReadAbnormalities:
     r"""Read a list from any text and report what could not be read.
 
-    Regions may be in any case and several entries on one line. Problems are:
+    Regions may be in any case and several entries on one line. What says of a region that it has no
+    abnormality, ``(Heart: None)`` or ``(Heart: Normal.)``, is no entry. Problems are:
 
     ================== ===================================== ====================
     kind               what                                  the entry
@@ -73,7 +79,8 @@ def read_abnormalities(text: str) -> ReadAbnormalities:
 
     Args:
         text: A model's list, or what :func:`ct_vlm.text.render_abnormalities` wrote: that is read as it
-            was, unless an entry has an unclosed bracket or what looks like the next entry inside.
+            was, unless an entry says that there is nothing, has an unclosed bracket or what looks like the next
+            entry inside.
 
     Example:
         >>> from ct_vlm.text import read_abnormalities
@@ -86,10 +93,11 @@ def read_abnormalities(text: str) -> ReadAbnormalities:
     problems: list[Problem] = []
     exact = _exact(text)
     entries, says_none = _entries(text, problems) if exact is None else (list(exact), text == NONE_ENTRY)
-    kept = _kept(entries, problems)
+    stated = [entry for entry in entries if not _NOTHING.fullmatch(entry.text.strip())]
+    kept = _kept(stated, problems)
     if says_none and kept:
         problems.append(Problem("contradiction", NONE_ENTRY))
-    if not (kept or says_none):
+    if not (kept or says_none or len(stated) < len(entries)):
         problems.append(Problem("empty", text.strip()))
     return ReadAbnormalities(kept, tuple(problems))
 

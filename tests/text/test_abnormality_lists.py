@@ -18,6 +18,7 @@ from ct_vlm.text import (
     render_abnormalities,
     render_cot,
 )
+from ct_vlm.text.abnormality_reading import ReadAbnormalities
 
 # characters that mean something in the form are drawn often
 TEXTS = st.text(st.sampled_from("()\n\r: \u2028aé中") | st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -122,3 +123,21 @@ def test_unknown_regions_are_refused():
         render_abnormalities([Abnormality("brain", "x")])
     with pytest.raises(DatasetError, match="read_cot"):
         parse_cot("Lungs are clear.")
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    ["None", "none.", "Normal", "Unremarkable.", "No abnormality is seen.", "No significant findings", "-", "N/A"],
+)
+def test_what_says_that_a_region_has_nothing_is_no_entry(nothing: str) -> None:
+    found = read_abnormalities(f"(Lung: A nodule.)\n(Heart: {nothing})")
+    assert found.entries == (Abnormality("lung", "A nodule."),)
+    assert found.problems == ()
+    assert read_abnormalities(f"(Lung: {nothing})\n(Heart: {nothing})") == ReadAbnormalities(())
+
+
+@pytest.mark.parametrize(
+    "stated", ["Normal variant of the azygos lobe", "No abnormality but a 4 mm nodule", "Nonetheless"]
+)
+def test_what_only_starts_like_nothing_is_an_entry(stated: str) -> None:
+    assert read_abnormalities(f"(Lung: {stated})").entries == (Abnormality("lung", stated),)
