@@ -128,8 +128,8 @@ print(f"\nAn answer to learn:\n\n{answers[scans[0].id]}")
 # ## Hard negatives
 #
 # A wrong list has a confusable abnormality of the same region in place of a true one; places, sizes and order stay, and
-# what list, report or labels are known to say of the patient is not put in. Both texts end with the heading that comes next
-# in an answer. Each pair says what was changed. The file has TRL's columns. `ct-vlm preferences` writes the same.
+# what list, report or labels are known to say of the patient is not put in. Both texts end with the heading that comes
+# next in an answer. Each pair says what was changed. The file has TRL's columns. `ct-vlm preferences` writes the same.
 
 # %%
 pairs = list(make_pairs(scans, HardNegatives("confusion", seed=0), answer="list_and_heading"))
