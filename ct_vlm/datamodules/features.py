@@ -56,6 +56,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
             cause = f"Expected features of {len(items)} samples, but got {[len(level) for level in levels]}."
             raise DatasetError(cause, "Encode the same data set that the items come from.")
         self.levels, self.grids, self.items = list(levels), list(grids), list(items)
+        self._sources: dict[int, str] = {}
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -66,15 +67,18 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return {**self.items[index], "levels": [level[index] for level in self.levels]}
 
     def source(self, index: int) -> str:
-        """Return a digest of a sample's features.
+        """Return a digest of a sample's features, computed once.
 
         Args:
             index: As in indexing.
         """
-        found = hashlib.sha256()
-        for level in self.levels:
-            found.update(level[index].detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
-        return found.hexdigest()
+        place = int(index)
+        if place not in self._sources:
+            found = hashlib.sha256()
+            for level in self.levels:
+                found.update(level[place].detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+            self._sources[place] = found.hexdigest()
+        return self._sources[place]
 
     def select(self, indices: Sequence[int], **values: Sequence[Any]) -> FeatureDataset:
         """Return some of the samples, with values of their own where given.

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from ct_vlm.datasets.steering import PublishedRow
     from ct_vlm.text.abnormality_lists import Abnormality
-    from ct_vlm.text.abnormality_reading import Problem
 
     Entries = Sequence[Abnormality]
 
@@ -91,21 +90,16 @@ def check_listed(lists: Mapping[str, Entries], dataset: Any, part: str) -> None:
 
 
 def _check_readable(file: str | Path, rows: Sequence[PublishedRow]) -> None:
-    """Refuse rows of whose lists something is lost; a missing report or an entry twice loses nothing."""
-    broken = [(row, lost) for row in rows if (lost := [p for p in row.target.problems if _loses(p)])]
+    """Refuse rows of whose lists something is lost."""
+    broken = [row for row in rows if row.target.lost]
     if not broken:
         return
-    row, lost = broken[0]
+    row, lost = broken[0], broken[0].target.lost
     what = f"{lost[0].kind}: {lost[0].text[:80]!r}" if lost[0].text else lost[0].kind
     cause = f"{len(broken)} of {len(rows)} lists of `{file}` cannot be read in full. The first is of {row.id!r}"
     cause += f" ({what}), whose answer starts with {row.answer[:80]!r}."
     cure = "Name the answer's place in `fields`; or mend the rows: a list is lines `(Region: abnormality)` or `(None)`."
     raise DatasetError(cause, cure)
-
-
-def _loses(problem: Problem) -> bool:
-    """Tell whether a problem takes something from a list, or leaves its end open."""
-    return problem.kind != "duplicate" and problem != ("truncated", "")
 
 
 def _volume_names(dataset: Any) -> list[str]:

@@ -46,6 +46,11 @@ class SteeredText:
     list_text: str = ""
     problems: tuple[Problem, ...] = ()
 
+    @property
+    def lost(self) -> tuple[Problem, ...]:
+        """Problems that take something from the list: a missing report and an entry twice do not."""
+        return tuple(p for p in self.problems if p.kind != "duplicate" and p != ("truncated", ""))
+
 
 def render_list(abnormalities: Iterable[tuple[str, str]]) -> str:
     r"""Write the first part of a target: the list with its heading.

@@ -103,10 +103,8 @@ class PublishedRow:
     def _start(self, text: str, answer: Answer) -> str:
         """Return the list of a text, as targets of the first stage start."""
         found = read_cot(text)
-        # a report may be missing, and an entry twice loses nothing
-        lost = [kind for kind, part in found.problems if kind != "duplicate" and (kind, part) != ("truncated", "")]
-        if lost:
-            cause = f"A text of {self.id!r} has no list that can be read in full ({lost[0]}): {text[:60]!r}."
+        if found.lost:
+            cause = f"A text of {self.id!r} has no list that can be read in full ({found.lost[0].kind}): {text[:60]!r}."
             raise DatasetError(cause, "Leave the row out, or take the whole texts with `answer='full'`.")
         return render_answer(found.abnormalities, "", answer)
 
